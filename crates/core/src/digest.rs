@@ -1,0 +1,100 @@
+//! SHA-256 over canonical JSON (RFC 8785): what a plan, a tool or a payload is identified by.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest, written as `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Returns the digest of `bytes` as they are.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Returns the digest of the canonical JSON (RFC 8785) of `value`.
+    ///
+    /// # Panics
+    ///
+    /// If `value` does not serialize to JSON: a map with keys that are no strings. No type of this
+    /// crate does that.
+    #[must_use]
+    pub fn of(value: &impl Serialize) -> Self {
+        let bytes = serde_json_canonicalizer::to_vec(value).expect("the domain's types serialize to JSON");
+        Self::of_bytes(&bytes)
+    }
+
+    /// Returns the first twelve hexadecimal digits: enough for a person to compare.
+    #[must_use]
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.short())
+    }
+}
+
+/// A text that is not a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a digest: `sha256:` and 64 hexadecimal digits")]
+pub struct InvalidDigest(String);
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(s: &str) -> Result<Self, InvalidDigest> {
+        let mut bytes = [0; 32];
+        s.strip_prefix("sha256:")
+            .and_then(|digits| hex::decode_to_slice(digits, &mut bytes).ok())
+            .map(|()| Self(bytes))
+            .ok_or_else(|| InvalidDigest(s.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidDigest;
+
+    fn try_from(s: String) -> Result<Self, InvalidDigest> {
+        s.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_does_not_change_a_digest() {
+        let a = serde_json::json!({"b": 1, "a": [1.0, "x"]});
+        let b = serde_json::json!({"a": [1.0, "x"], "b": 1});
+        assert_eq!(Digest::of(&a), Digest::of(&b));
+    }
+
+    #[test]
+    fn a_digest_reads_back() {
+        let digest = Digest::of_bytes(b"x");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!("sha256:12".parse::<Digest>().is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! What an approval covers: the plan, the tools that it or a rule can use, and the limits.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    budget::Limits,
+    digest::Digest,
+    id::{Capability, ToolName},
+    time,
+    tool::{Effect, ToolDescriptor},
+};
+
+/// What an approval covers. Its digest is what a person approves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Envelope {
+    /// The plan's digest.
+    pub plan: Digest,
+    /// Every tool that the plan or a rule can use.
+    pub tools: BTreeMap<ToolName, SealedTool>,
+    /// What the run may use.
+    pub limits: Limits,
+}
+
+/// A tool as it was when the plan was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SealedTool {
+    /// The descriptor's digest; an executor refuses any other.
+    pub digest: Digest,
+    /// What a call does to the world.
+    pub effect: Effect,
+    /// The pools that serve it.
+    pub capabilities: Vec<Capability>,
+    /// The read tool that tells whether a call happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<ToolName>,
+    /// How long a call may take.
+    #[serde(default, with = "time::text::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<Duration>,
+}
+
+impl From<&ToolDescriptor> for SealedTool {
+    fn from(tool: &ToolDescriptor) -> Self {
+        Self {
+            digest: tool.digest,
+            effect: tool.effect,
+            capabilities: tool.capabilities.clone(),
+            verify: tool.verify.clone(),
+            timeout: tool.timeout,
+        }
+    }
+}
+
+impl Envelope {
+    /// Returns the SHA-256 of the canonical JSON.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self)
+    }
+
+    /// Returns the names of tools that `now` has with another digest, or no longer has.
+    #[must_use]
+    pub fn stale_tools(&self, now: &Self) -> Vec<ToolName> {
+        self.tools
+            .iter()
+            .filter(|(name, sealed)| now.tools.get(*name).is_none_or(|t| t.digest != sealed.digest))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}

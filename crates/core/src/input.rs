@@ -1,0 +1,294 @@
+//! What reaches a run: the causes of its journal's entries.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    budget::Usage,
+    digest::Digest,
+    envelope::Envelope,
+    failure::Failure,
+    finding::Finding,
+    goal::RunSpec,
+    id::StepId,
+    payload::Output,
+    plan::{CompiledPlan, Plan},
+    policy::ReplanDecision,
+    time::Timestamp,
+};
+
+/// Something that a run must react to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// The client submits the run.
+    Submit {
+        /// What was asked for.
+        spec: Arc<RunSpec>,
+        /// Who asked.
+        by: String,
+    },
+    /// The planner answers.
+    Planned(PlanReply),
+    /// The shell answers [`crate::action::Action::Evaluate`].
+    Evaluated {
+        /// One verdict for each step asked about.
+        ready: Vec<(StepId, Readiness)>,
+    },
+    /// A worker answers a step request.
+    Result(AttemptReply),
+    /// A worker asks whether it may make an irreversible call.
+    Permit {
+        /// The step.
+        step: StepId,
+        /// The attempt that asks.
+        attempt: u32,
+    },
+    /// The replanner answers.
+    Replanned(ReplanReply),
+    /// A person, or a program in their name, commands.
+    Command(Command),
+    /// A point in time that [`crate::run::Run::next_wake`] named has come.
+    Wake,
+    /// Another process took the run over: the workers of the previous one are gone.
+    Takeover {
+        /// Who carries the run on.
+        by: String,
+    },
+}
+
+/// What a planner answers, checked by the shell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanReply {
+    /// Which request of the run this answers, from 1.
+    pub request: u32,
+    /// The planner: `derive`, `runbook`, a model's name.
+    pub by: String,
+    /// The plan, or why there is none.
+    pub proposal: Proposal,
+    /// What planning used.
+    #[serde(default, skip_serializing_if = "Usage::is_zero")]
+    pub usage: Usage,
+}
+
+/// A plan that somebody proposes, with what `check` says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "proposal", rename_all = "snake_case")]
+pub enum Proposal {
+    /// A plan without errors.
+    Valid {
+        /// The plan.
+        #[schemars(with = "Plan")]
+        plan: Arc<CompiledPlan>,
+        /// What an approval of it covers.
+        envelope: Box<Envelope>,
+        /// Advice only.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        findings: Vec<Finding>,
+    },
+    /// A plan that cannot be adopted.
+    Invalid {
+        /// The plan as it came.
+        plan: Arc<Plan>,
+        /// At least one error.
+        findings: Vec<Finding>,
+    },
+    /// There is no plan.
+    None {
+        /// A stable word: `no_producer`.
+        code: String,
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// The verdict on a step whose dependencies are done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// It can start.
+    Go,
+    /// Its `when` is false, or it refers to a skipped step without a default.
+    Skip {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Its input cannot be bound or its `when` cannot be evaluated.
+    Fail(Failure),
+    /// It is a `for_each` over this many items.
+    Items(u32),
+    /// The values that it refers to are those of an earlier version: its result stands.
+    Reuse,
+}
+
+/// What a worker answers to one step request, with the shell's verdicts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AttemptReply {
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: u32,
+    /// What came of it.
+    pub outcome: AttemptOutcome,
+    /// Which worker ran it.
+    pub worker: String,
+    /// When the worker began.
+    pub started_at: Timestamp,
+    /// When the worker ended.
+    pub ended_at: Timestamp,
+    /// What the attempt used.
+    #[serde(default, skip_serializing_if = "Usage::is_zero")]
+    pub usage: Usage,
+    /// What the shell found: the gates of this step, and the steps that its result unlocks.
+    #[serde(default)]
+    pub verdicts: Verdicts,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// The tool returned.
+    Output(Output),
+    /// The tool failed, or could not be called.
+    Failure(Failure),
+}
+
+/// What the shell evaluated of a result before the core sees it, so that one result is one input
+/// and one entry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Verdicts {
+    /// Why the output does not pass the step's gates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Failure>,
+    /// One verdict for each step that the output unlocks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ready: Vec<(StepId, Readiness)>,
+    /// Whether `done_when` holds now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
+}
+
+/// What a replanner answers, with the resulting plan checked by the shell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ReplanReply {
+    /// The journal sequence that the request named.
+    pub basis: u64,
+    /// The replanner: `rules`, `derive`, a model's name.
+    pub by: String,
+    /// Why, for the record.
+    pub reason: String,
+    /// The decision.
+    pub decision: ReplanDecision,
+    /// The plan that a patch or a new plan makes, with what `check` says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<Proposal>,
+    /// Which rule answered, counted from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u32>,
+    /// What replanning used.
+    #[serde(default, skip_serializing_if = "Usage::is_zero")]
+    pub usage: Usage,
+}
+
+/// What a person asks of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Command {
+    /// Made by the client, so that sending twice is one command.
+    #[schemars(with = "String")]
+    pub id: uuid::Uuid,
+    /// Who commands.
+    pub by: String,
+    /// What.
+    #[serde(flatten)]
+    pub kind: CommandKind,
+}
+
+/// What a person can ask of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum CommandKind {
+    /// Approves the plan that waits, or a step.
+    Approve {
+        /// The step; absent: the plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// The digest that the person saw.
+        digest: Digest,
+    },
+    /// Refuses what waits; the run ends.
+    Reject {
+        /// Why.
+        reason: String,
+    },
+    /// Puts another plan in the place of this one.
+    Edit {
+        /// The version that the person edited.
+        parent: u32,
+        /// The plan, checked by the shell.
+        proposal: Proposal,
+    },
+    /// Answers a question.
+    Answer {
+        /// The step that asks.
+        step: StepId,
+        /// The answer.
+        value: Arc<Value>,
+        /// Why the answer does not fit its schema, and what it unlocks if it does.
+        #[serde(default)]
+        verdicts: Verdicts,
+    },
+    /// Says what became of an irreversible call.
+    Resolve {
+        /// The step.
+        step: StepId,
+        /// What became of it.
+        resolution: Resolution,
+        /// What an output unlocks.
+        #[serde(default)]
+        verdicts: Verdicts,
+    },
+    /// Amends the goal.
+    Revise {
+        /// The new goal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goal: Option<String>,
+        /// The artifacts wanted now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        produce: Option<Vec<String>>,
+        /// Params to set.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        params: Map<String, Value>,
+    },
+    /// Starts nothing more until `resume`.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Ends the run.
+    Cancel {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Runs again from the failed step, or from another.
+    Retry {
+        /// From this step on; absent: from what failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<StepId>,
+    },
+}
+
+/// What became of an irreversible call whose outcome was unknown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// It happened; the step succeeded with this output.
+    Happened(Output),
+    /// It did not happen; the step may be tried again.
+    NotHappened,
+    /// The step failed, whatever happened.
+    Fail,
+}

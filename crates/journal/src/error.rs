@@ -1,0 +1,80 @@
+//! What can go wrong with a journal.
+
+use foreplan_core::{id::RunId, payload::PayloadRef};
+
+/// What can go wrong with a journal or a payload store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run, or another with its project and key, is there already.
+    #[error("the run {0} exists already")]
+    Exists(RunId),
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoRun(RunId),
+    /// Another writer was first.
+    #[error("entry {seq} of run {run} was written by another process")]
+    Conflict {
+        /// The run.
+        run: RunId,
+        /// The sequence that was expected to be free.
+        seq: u64,
+    },
+    /// An entry is not what its hash says, or is missing.
+    #[error("the journal of run {run} is damaged at entry {seq}: {reason}")]
+    Corrupt {
+        /// The run.
+        run: RunId,
+        /// The first entry that does not fit.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An entry is of a version that this program does not know.
+    #[error("entry {seq} of run {run} has version {version}; this program reads up to {known}: upgrade it")]
+    TooNew {
+        /// The run.
+        run: RunId,
+        /// The entry.
+        seq: u64,
+        /// Its version.
+        version: u32,
+        /// What this program reads.
+        known: u32,
+    },
+    /// A payload is missing or is not what its digest says.
+    #[error("the payload {} cannot be read: {reason}", .payload.sha256)]
+    Payload {
+        /// Which.
+        payload: PayloadRef,
+        /// Why.
+        reason: String,
+    },
+    /// An entry is larger than an entry may be.
+    #[error("an entry of {bytes} bytes is larger than {max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The store has no room left, or is read-only.
+    #[error("the store cannot be written: {0}")]
+    Full(String),
+    /// The store cannot be opened, read or written.
+    #[error("the store failed while {doing}")]
+    Store {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store { .. })
+    }
+}

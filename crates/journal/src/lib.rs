@@ -1,0 +1,71 @@
+//! The journal: the truth about every run, as entries under an expected sequence.
+//!
+//! One decision is one entry. Appending under the sequence that one believes to be next makes a
+//! second writer of the same run lose cleanly. State, lists and traces are rebuilt from it.
+
+mod error;
+mod record;
+
+use std::sync::Arc;
+
+use foreplan_core::{event::Entry, id::RunId, payload::PayloadRef};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+pub use error::Error;
+pub use record::{Head, NewRun, Progress, RunFilter, RunRecord};
+
+/// Keeps the entries of runs, and an index of the runs.
+pub trait Journal: Send + Sync + 'static {
+    /// Creates a run with its first entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if the run, or another with its project and key, is there already.
+    fn create(&self, run: NewRun, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Appends an entry. When this returns, it is as durable as the journal promises.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if `entry.seq` is not the run's next; nothing is written then.
+    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Returns a run's entries from `from` on, verified against the hash chain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] names the first entry that does not fit.
+    fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, Error>>;
+
+    /// Returns what the index knows of a run.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn find(&self, run: RunId) -> BoxFuture<'_, Result<Option<RunRecord>, Error>>;
+
+    /// Returns the runs that match, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRecord>, Error>>;
+}
+
+/// Keeps values that are too large for an entry.
+pub trait Payloads: Send + Sync + 'static {
+    /// Stores a value and returns how to refer to it. Storing the same value twice is one payload.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    fn put(&self, run: RunId, value: Arc<Value>) -> BoxFuture<'_, Result<PayloadRef, Error>>;
+
+    /// Returns a stored value, verified against its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Payload`] if it is missing or is not what the digest says.
+    fn get(&self, run: RunId, payload: PayloadRef) -> BoxFuture<'_, Result<Arc<Value>, Error>>;
+}

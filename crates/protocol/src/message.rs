@@ -1,0 +1,211 @@
+//! The messages between the tracker and the other agents.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use foreplan_core::{
+    action::Trigger,
+    budget::Usage,
+    digest::Digest,
+    finding::Finding,
+    goal::RunSpec,
+    id::{Capability, RunId, StepId, ToolName},
+    input::{AttemptReply, Input},
+    payload::Output,
+    plan::{CompiledPlan, Plan},
+    policy::ReplanDecision,
+    tool::Effect,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Everything that goes over the bus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum Message {
+    /// Tracker → planner.
+    Plan(Arc<PlanRequest>),
+    /// Tracker → replanner.
+    Replan(Arc<ReplanRequest>),
+    /// Tracker → executor.
+    Step(Arc<StepRequest>),
+    /// Tracker → executors.
+    Cancel(Cancel),
+    /// Tracker → the executor that asked.
+    PermitAnswer(PermitAnswer),
+    /// Executor → tracker.
+    PermitRequest(PermitRequest),
+    /// Planner, replanner or executor → tracker.
+    Reply {
+        /// The run.
+        run: RunId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A client, or the tracker's own timers → tracker.
+    Input {
+        /// The run.
+        run: RunId,
+        /// What the run must react to.
+        input: Input,
+    },
+}
+
+/// Asks for a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// The run.
+    pub run: RunId,
+    /// Counts the requests of the run, from 1.
+    pub request: u32,
+    /// What is wanted.
+    pub spec: Arc<RunSpec>,
+    /// Why a plan is asked for again, and what is there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ReplanContext>,
+}
+
+/// Asks what to do about a plan that does not hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplanRequest {
+    /// The run.
+    pub run: RunId,
+    /// The journal sequence that the answer must name.
+    pub basis: u64,
+    /// What is wanted.
+    pub spec: Arc<RunSpec>,
+    /// What happened.
+    pub context: ReplanContext,
+}
+
+/// What is known when a plan is looked at again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplanContext {
+    /// Why.
+    pub trigger: Arc<Trigger>,
+    /// The plan in force, if there is one.
+    pub plan: Option<Arc<CompiledPlan>>,
+    /// Outputs of the steps that are done.
+    pub outputs: BTreeMap<StepId, Output>,
+    /// Status of every step, as `show` names it.
+    pub statuses: BTreeMap<StepId, String>,
+    /// Tools that failed for good in this run.
+    pub failed_tools: Vec<ToolName>,
+    /// How often each rule has answered, by its position.
+    pub rule_uses: BTreeMap<u32, u32>,
+    /// How many replans were asked for because of this step before.
+    pub earlier_replans: u32,
+}
+
+/// Asks for one step to be run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRequest {
+    /// The run.
+    pub run: RunId,
+    /// The step, or the item of a `for_each`.
+    pub step: StepId,
+    /// Counts per step id over the whole run.
+    pub attempt: u32,
+    /// The plan version that asks.
+    pub plan_version: u32,
+    /// The tool.
+    pub tool: ToolName,
+    /// The digest that the executor's tool must have.
+    pub tool_digest: Digest,
+    /// What the call does to the world: an irreversible one needs a permit.
+    pub effect: Effect,
+    /// The pool.
+    pub capability: Capability,
+    /// The bound input; large parts are `{"$payload": …}`.
+    pub input: Arc<Value>,
+    /// Stable over attempts; absent for reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<Digest>,
+    /// How long the attempt may take.
+    pub timeout: Duration,
+}
+
+/// Stops an attempt whose result is no longer wanted. A hint: the journal is the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// Asks whether an irreversible call may be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitRequest {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// Says whether an irreversible call may be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitAnswer {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// The attempt that asked.
+    pub attempt: u32,
+    /// Whether it may.
+    pub granted: bool,
+}
+
+/// What planners, replanners and executors answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// A planner's.
+    Plan {
+        /// Which request this answers.
+        request: u32,
+        /// The planner.
+        by: String,
+        /// The plan, or why there is none.
+        outcome: PlanOutcome,
+        /// What planning used.
+        usage: Usage,
+    },
+    /// A replanner's.
+    Replan {
+        /// The journal sequence that the request named.
+        basis: u64,
+        /// The replanner.
+        by: String,
+        /// Why, for the record.
+        reason: String,
+        /// The decision.
+        decision: ReplanDecision,
+        /// Which rule answered.
+        rule: Option<u32>,
+        /// What replanning used.
+        usage: Usage,
+    },
+    /// An executor's; its verdicts are empty until the tracker's shell has looked.
+    Step(AttemptReply),
+}
+
+/// What a planner answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanOutcome {
+    /// A plan, not yet checked.
+    Plan(Arc<Plan>),
+    /// There is none.
+    None {
+        /// A stable word: `no_producer`.
+        code: String,
+        /// Why, and what to do.
+        message: String,
+        /// Details with their places.
+        findings: Vec<Finding>,
+    },
+}

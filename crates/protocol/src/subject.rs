@@ -1,0 +1,32 @@
+//! Where messages go. Subjects are built and read here and nowhere else.
+
+use std::fmt;
+
+use foreplan_core::id::{Capability, RunId};
+
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Any planner.
+    Planner,
+    /// Any replanner.
+    Replanner,
+    /// Any executor of the capability.
+    Executor(Capability),
+    /// All executors: hints that concern attempts in flight.
+    Executors,
+    /// The tracker that owns the run.
+    Tracker(RunId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planner => f.write_str("planner"),
+            Self::Replanner => f.write_str("replanner"),
+            Self::Executor(capability) => write!(f, "executor.{capability}"),
+            Self::Executors => f.write_str("executors"),
+            Self::Tracker(run) => write!(f, "tracker.{run}"),
+        }
+    }
+}
