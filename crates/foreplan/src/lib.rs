@@ -1,1 +1,5 @@
+//! Plan-and-execute agents that can be audited.
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;

@@ -1,1 +1,3 @@
+//! The `foreplan` program.
+
 fn main() {}
