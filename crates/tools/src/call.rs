@@ -1,0 +1,76 @@
+//! One call of a tool: what a handler gets, and the trait that every kind of tool implements.
+
+use std::{sync::Arc, time::Duration};
+
+use foreplan_core::{
+    digest::Digest,
+    failure::Failure,
+    id::{RunId, StepId},
+};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// How a tool is called.
+///
+/// # Cancel safety
+///
+/// The future may be dropped at any await. A handler that started something outside this process
+/// must end it then.
+pub trait Handler: Send + Sync + 'static {
+    /// Makes the call. The input fits the tool's schema; the output is checked by the caller.
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Value, Failure>>;
+
+    /// Returns whether the handler itself ends at the call's timeout and when it is cancelled,
+    /// since it has something to end in order. Of any other the future is dropped.
+    fn ends_itself(&self) -> bool {
+        false
+    }
+}
+
+/// What a handler gets.
+#[derive(Clone)]
+pub struct Call {
+    /// The bound input.
+    pub input: Arc<Value>,
+    /// The run.
+    pub run: RunId,
+    /// The step, or the item of a `for_each`.
+    pub step: StepId,
+    /// Counts per step id over the whole run.
+    pub attempt: u32,
+    /// Stable over attempts; absent for reads.
+    pub idempotency_key: Option<Digest>,
+    /// How long the call may take.
+    pub timeout: Duration,
+    /// Ends the call early.
+    pub cancel: CancellationToken,
+    /// Gets what the tool prints meanwhile.
+    pub log: Option<Arc<dyn LogSink>>,
+}
+
+/// Gets what a tool prints while it works. Lines are bounded, and known secrets are replaced.
+pub trait LogSink: Send + Sync {
+    /// Takes one line, without its end.
+    fn line(&self, stream: Stream, text: &str);
+}
+
+/// Where a line was printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Returns the name that logs use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
