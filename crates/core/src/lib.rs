@@ -13,6 +13,7 @@
 
 pub mod action;
 pub mod budget;
+pub mod derive;
 pub mod digest;
 pub mod envelope;
 pub mod event;
