@@ -1,0 +1,44 @@
+# Short cargo lines that run by hand too. Checks never change the tree; `fix` does.
+
+# List the recipes
+default:
+    @just --list
+
+# Check the format
+fmt:
+    cargo fmt --all --check
+
+# Check with clippy
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Run every test
+test:
+    cargo test --workspace
+
+# Accept what the golden transcripts say now; read the diff before you commit it
+golden-update:
+    FOREPLAN_GOLDEN=update cargo test -p foreplan-tests
+
+# Run one seed of the simulation
+sim seed:
+    FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-testkit sim -- --nocapture
+
+# Build the API documentation
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+# Measure
+bench:
+    cargo bench -p foreplan-core
+    cargo build --release --example orchestration
+    target/release/examples/orchestration --workload chain --mode memory
+
+# Format, and apply what clippy can fix
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty
+
+# What CI runs
+ci:
+    .ci/run
