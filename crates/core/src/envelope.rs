@@ -32,6 +32,9 @@ pub struct SealedTool {
     pub effect: Effect,
     /// The pools that serve it.
     pub capabilities: Vec<Capability>,
+    /// Whether its output schema says anything, so that an output that fits it is verified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gated: bool,
     /// The read tool that tells whether a call happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<ToolName>,
@@ -47,10 +50,15 @@ impl From<&ToolDescriptor> for SealedTool {
             digest: tool.digest,
             effect: tool.effect,
             capabilities: tool.capabilities.clone(),
+            gated: !is_trivial(&tool.output),
             verify: tool.verify.clone(),
             timeout: tool.timeout,
         }
     }
+}
+
+fn is_trivial(schema: &serde_json::Value) -> bool {
+    schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 impl Envelope {

@@ -119,8 +119,6 @@ pub enum Readiness {
     Fail(Failure),
     /// It is a `for_each` over this many items.
     Items(u32),
-    /// The values that it refers to are those of an earlier version: its result stands.
-    Reuse,
 }
 
 /// What a worker answers to one step request, with the shell's verdicts.

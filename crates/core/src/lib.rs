@@ -27,6 +27,7 @@ pub mod json;
 pub mod payload;
 pub mod plan;
 pub mod policy;
+pub mod run;
 pub mod time;
 pub mod tool;
 pub mod view;

@@ -1,0 +1,504 @@
+//! The meaning of every event: how it changes the state. Never calls policy, evaluates nothing, and
+//! is the same for live runs and for folding.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    WORKER_GRACE,
+    state::{CheckRun, End, PlanVersion, Proposed, Replan, Run, StepState, Timer},
+};
+use crate::{
+    action::Trigger,
+    event::{Event, Gate},
+    id::StepId,
+    input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal, Resolution},
+    payload::Output,
+    plan::Then,
+    policy::Strategy,
+    time::Timestamp,
+    view::Status,
+};
+
+impl Run {
+    /// Applies one event of an entry whose cause is `cause`.
+    pub(super) fn apply(&mut self, at: Timestamp, cause: &Input, event: &Event) {
+        match event {
+            Event::RunAccepted => {
+                if let Some(deadline) = self.spec.limits.deadline {
+                    self.timers.insert((at.plus(deadline), Timer::Deadline));
+                }
+            }
+            Event::PlanRequested { request } => self.plan_requested(*request, cause),
+            Event::PlanRefused { .. } => self.plan_refused(),
+            Event::PlanProposed { version, parent, .. } => self.plan_proposed(*version, *parent, cause),
+            Event::ApprovalRequested { gate, .. } => self.approval_requested(at, gate),
+            Event::ApprovalGranted { gate, by } => self.approval_granted(gate, by),
+            Event::PlanAdopted { .. } => self.adopt(at),
+            Event::StepSkipped { step, reason } => {
+                self.change(step, StepState::Skipped { reason: reason.clone() });
+            }
+            Event::StepExpanded { step, items } => self.expand(step, *items),
+            Event::StepReady { step } => self.change(step, StepState::Queued),
+            Event::StepReused { step } => self.reuse(step),
+            Event::QuestionAsked { step, question } => {
+                self.close_replan(step);
+                self.change(step, StepState::Asking { since: at, question: question.clone() });
+            }
+            Event::QuestionAnswered { .. } => {}
+            Event::AttemptStarted { step, attempt, verify } => {
+                self.attempt_started(at, step, *attempt, *verify)
+            }
+            Event::EffectPermitted { step, attempt } => {
+                self.update(step, |s| s.permit = Some(*attempt));
+            }
+            Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
+            Event::AttemptFailed { step, failure, .. } => {
+                self.attempt_failed(at, step, failure.as_ref(), cause)
+            }
+            Event::LateResultRecorded { step, attempt } => {
+                self.late.insert((step.clone(), *attempt));
+            }
+            Event::RetryScheduled { step, at } => self.change(step, StepState::Backoff { until: *at }),
+            Event::OutcomeUnknown { step } => self.change(step, StepState::Unknown { since: at }),
+            Event::OutcomeResolved { step, happened, .. } => {
+                if *happened == Some(false) {
+                    self.update(step, |s| s.permit = None);
+                }
+            }
+            Event::StepSucceeded { step } => self.step_succeeded(at, step, cause),
+            Event::StepFailed { step, failure } => self.step_failed(step, failure),
+            Event::StepRetried { step } => self.step_retried(step),
+            Event::ReplanRequested { step } => self.replan_requested(step.as_ref()),
+            Event::ReplanDecided { decision } => self.replan_decided(decision, cause),
+            Event::ReplanRefused { .. } => self.replans_used += 1,
+            Event::GoalRevised { .. } => self.revise(cause),
+            Event::RunPaused { by } => self.paused = Some(by.clone()),
+            Event::RunResumed { .. } => self.paused = None,
+            Event::RunReopened { .. } => self.reopen(cause),
+            Event::OwnerChanged { .. } => {}
+            Event::RunSucceeded => self.ended(at, Status::Succeeded, None, None),
+            Event::RunFailed { reason } => self.ended(at, Status::Failed, Some(reason.clone()), None),
+            Event::RunCancelled { reason, .. } => self.ended(at, Status::Cancelled, None, reason.clone()),
+            Event::RunRejected { reason, .. } => self.ended(at, Status::Rejected, None, Some(reason.clone())),
+        }
+    }
+
+    /// Ends an entry: counts it, and keeps the books that depend on the status.
+    pub(super) fn seal(&mut self, at: Timestamp, cause: &Input) {
+        self.seq += 1;
+        self.at = at;
+        self.fresh.clear();
+        if let Input::Command(command) = cause {
+            self.commands.insert(command.id);
+        }
+        let status = self.status();
+        if status != self.last_status {
+            self.last_status = status;
+            self.since = at;
+        }
+        let is_active = matches!(status, Status::Planning | Status::Running | Status::Replanning);
+        match (self.active_since, is_active) {
+            (None, true) => {
+                self.active_since = Some(at);
+                self.timers.insert((self.wall_time_end(at), Timer::WallTime));
+            }
+            (Some(since), false) => {
+                self.timers.remove(&(self.wall_time_end(since), Timer::WallTime));
+                self.active += at.since(since);
+                self.active_since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    fn wall_time_end(&self, since: Timestamp) -> Timestamp {
+        since.plus(self.spec.limits.wall_time.saturating_sub(self.active))
+    }
+
+    fn plan_requested(&mut self, request: u32, cause: &Input) {
+        let trigger = match cause {
+            Input::Command(command) if matches!(command.kind, CommandKind::Revise { .. }) => {
+                Some(Arc::new(Trigger::GoalRevised))
+            }
+            _ => self.replan.take().map(|r| r.trigger),
+        };
+        self.plan_requests = request;
+        self.plan_request = Some((request, trigger));
+        self.replan = None;
+        self.withdraw_proposal();
+    }
+
+    fn withdraw_proposal(&mut self) {
+        let Some(proposed) = self.proposed.take() else { return };
+        self.timers.retain(|(_, timer)| match timer {
+            Timer::Approval => false,
+            Timer::Attempt(step, _) => !proposed.checks.contains_key(step),
+            Timer::Retry(_) | Timer::StepWait(_) | Timer::WallTime | Timer::Deadline => true,
+        });
+        self.in_flight -= proposed.checks.len() as u32;
+    }
+
+    fn plan_refused(&mut self) {
+        self.plan_request = None;
+        self.withdraw_proposal();
+    }
+
+    fn plan_proposed(&mut self, version: u32, parent: Option<u32>, cause: &Input) {
+        self.withdraw_proposal();
+        self.proposals = version;
+        let request = self.plan_request.take();
+        let Some(mut origin) = Origin::of(cause, request.and_then(|(_, trigger)| trigger)) else { return };
+        if let Some(replan) = self.replan.take() {
+            origin.trigger = replan.trigger.name().to_owned();
+            origin.step = replan.trigger.step().cloned();
+        }
+        let Proposal::Valid { plan, envelope, .. } = origin.proposal else { return };
+        self.proposed = Some(Proposed {
+            version: PlanVersion {
+                version,
+                parent,
+                plan: Arc::clone(plan),
+                envelope: Arc::new(envelope.as_ref().clone()),
+                envelope_digest: envelope.digest(),
+                trigger: origin.trigger,
+                step: origin.step,
+                decision: origin.decision,
+                by: origin.by,
+                reason: origin.reason,
+                approved_by: None,
+                adopted_at: None,
+            },
+            checks: std::collections::BTreeMap::new(),
+            asked_at: None,
+        });
+    }
+
+    fn approval_requested(&mut self, at: Timestamp, gate: &Gate) {
+        match gate {
+            Gate::Plan | Gate::Replan => {
+                if let Some(proposed) = &mut self.proposed {
+                    proposed.asked_at = Some(at);
+                    self.timers.insert((at.plus(self.spec.approval.timeout), Timer::Approval));
+                }
+            }
+            Gate::Step(step) => self.change(step, StepState::AwaitingApproval { since: at }),
+        }
+    }
+
+    fn approval_granted(&mut self, gate: &Gate, by: &str) {
+        match gate {
+            Gate::Plan | Gate::Replan => {
+                if let Some(proposed) = &mut self.proposed {
+                    proposed.version.approved_by = Some(by.to_owned());
+                    self.timers.retain(|(_, timer)| *timer != Timer::Approval);
+                }
+            }
+            Gate::Step(step) => {
+                self.update(step, |s| s.approved = true);
+                self.change(step, StepState::Evaluating);
+            }
+        }
+    }
+
+    fn attempt_started(&mut self, at: Timestamp, step: &StepId, attempt: u32, verify: bool) {
+        let Some(position) = self.position(step.as_str()) else {
+            let deadline = at.plus(self.spec.limits.step_timeout + WORKER_GRACE);
+            if let Some(proposed) = &mut self.proposed {
+                proposed.checks.insert(step.clone(), CheckRun { attempt, deadline });
+                self.timers.insert((deadline, Timer::Attempt(step.clone(), attempt)));
+                self.in_flight += 1;
+            }
+            return;
+        };
+        let deadline = at.plus(self.timeout_of(position, verify) + WORKER_GRACE);
+        let version = self.plan_version();
+        let state = &mut self.steps[position as usize];
+        state.attempts = attempt;
+        if !verify {
+            state.allowance = state.allowance.saturating_sub(1);
+        }
+        state.plan_version = version;
+        state.started_at = Some(at);
+        state.ended_at = None;
+        self.set(position, StepState::Running { attempt, deadline, verify });
+    }
+
+    fn attempt_succeeded(&mut self, step: &StepId, cause: &Input) {
+        let Input::Result(reply) = cause else { return };
+        let AttemptOutcome::Output(output) = &reply.outcome else { return };
+        self.record_reply(step, reply);
+        if self.proposed.as_ref().is_some_and(|p| p.checks.contains_key(step)) {
+            self.check_done(step);
+            return;
+        }
+        self.update(step, |s| s.failure = None);
+        self.change(step, StepState::Succeeded(output.clone()));
+    }
+
+    fn record_reply(&mut self, step: &StepId, reply: &AttemptReply) {
+        self.usage.add(&reply.usage);
+        self.update(step, |s| {
+            s.worker = Some(reply.worker.clone());
+            s.started_at = Some(reply.started_at);
+            s.ended_at = Some(reply.ended_at);
+        });
+    }
+
+    fn check_done(&mut self, step: &StepId) {
+        let Some(proposed) = &mut self.proposed else { return };
+        if let Some(check) = proposed.checks.remove(step) {
+            self.timers.remove(&(check.deadline, Timer::Attempt(step.clone(), check.attempt)));
+            self.in_flight -= 1;
+        }
+    }
+
+    fn attempt_failed(
+        &mut self,
+        at: Timestamp,
+        step: &StepId,
+        failure: Option<&crate::failure::Failure>,
+        cause: &Input,
+    ) {
+        let failure = match (failure, cause) {
+            (None, Input::Result(AttemptReply { outcome: AttemptOutcome::Failure(failure), .. })) => {
+                Some(failure)
+            }
+            (None, Input::Result(reply)) => reply.verdicts.gate.as_ref(),
+            (failure, _) => failure,
+        };
+        match cause {
+            Input::Result(reply) => self.record_reply(step, reply),
+            _ => self.update(step, |s| s.ended_at = Some(at)),
+        }
+        if self.proposed.as_ref().is_some_and(|p| p.checks.contains_key(step)) {
+            self.check_done(step);
+            return;
+        }
+        let effect_none = failure.is_some_and(|f| f.effect == Some(crate::failure::EffectState::None));
+        let is_lost = failure.is_some_and(|f| f.kind == crate::failure::FailureKind::WorkerLost);
+        let not_counted = is_lost || failure.is_some_and(|f| f.code == super::effects::PERMIT_DENIED);
+        let Some(position) = self.position(step.as_str()) else { return };
+        let verify = matches!(self.steps[position as usize].state, StepState::Running { verify: true, .. });
+        let state = &mut self.steps[position as usize];
+        if !verify {
+            state.failure = failure.cloned();
+            state.workers_lost += u32::from(is_lost);
+            state.allowance += u32::from(not_counted);
+            if effect_none {
+                state.permit = None;
+            }
+        }
+        self.set(position, StepState::Faltered);
+    }
+
+    fn step_succeeded(&mut self, at: Timestamp, step: &StepId, cause: &Input) {
+        let Some(position) = self.position(step.as_str()) else { return };
+        let output = match &self.steps[position as usize].state {
+            StepState::Expanded { first, items, .. } => self.gather(*first, *items),
+            _ => output_of(cause),
+        };
+        let state = &mut self.steps[position as usize];
+        state.ended_at = Some(at);
+        state.started_at = state.started_at.or(Some(at));
+        state.failure = None;
+        if let Input::Command(command) = cause {
+            state.worker = Some(command.by.clone());
+        }
+        self.set(position, StepState::Succeeded(output));
+    }
+
+    fn gather(&self, first: u32, items: u32) -> Output {
+        let outputs =
+            self.steps[first as usize..(first + items) as usize].iter().map(|item| match &item.state {
+                StepState::Succeeded(output) => output.to_value(),
+                _ => Value::Null,
+            });
+        Output::inline(outputs.collect())
+    }
+
+    fn step_failed(&mut self, step: &StepId, failure: &crate::failure::Failure) {
+        let Some(position) = self.position(step.as_str()) else { return };
+        let tool = self.step_definition(position).and_then(|s| s.tool.clone());
+        let is_item = self.steps[position as usize].parent.is_some();
+        if let (false, Some(tool)) = (is_item, tool) {
+            self.failed_tools.insert(tool);
+        }
+        self.update(step, |s| s.failure = Some(failure.clone()));
+        self.supersede_items(position);
+        self.set(position, StepState::Failed);
+        if !is_item && self.asks_replanner(position) {
+            self.failures.push_back(step.clone());
+        }
+    }
+
+    /// Returns whether the replanner is asked when the step fails. Rules answer even a run that
+    /// otherwise fails fast.
+    fn asks_replanner(&self, position: u32) -> bool {
+        let then = self.step_definition(position).map_or(Then::Replan, |s| s.on_failure.then);
+        let policy = &self.spec.replan;
+        then == Then::Replan && (policy.strategy != Strategy::FailFast || !policy.rules.is_empty())
+    }
+
+    fn step_retried(&mut self, step: &StepId) {
+        let Some(position) = self.position(step.as_str()) else { return };
+        self.close_replan(step);
+        self.grant(position);
+        self.failures.retain(|failed| failed != step);
+        self.set(position, StepState::Evaluating);
+    }
+
+    fn close_replan(&mut self, step: &StepId) {
+        if self.replan.as_ref().is_some_and(|r| r.trigger.step() == Some(step)) {
+            self.replan = None;
+        }
+    }
+
+    /// Gives a step a new allowance of attempts.
+    pub(super) fn grant(&mut self, position: u32) {
+        let attempts = self.step_definition(position).map_or(1, |s| s.on_failure.attempts.max(1));
+        let state = &mut self.steps[position as usize];
+        state.allowance = attempts;
+        state.workers_lost = 0;
+    }
+
+    fn replan_requested(&mut self, step: Option<&StepId>) {
+        let Some(step) = step else { return };
+        self.failures.retain(|failed| failed != step);
+        *self.replans_of.entry(step.clone()).or_default() += 1;
+        let failure = self.position(step.as_str()).and_then(|at| self.steps[at as usize].failure.clone());
+        let Some(failure) = failure else { return };
+        let trigger = Arc::new(Trigger::StepFailed { step: step.clone(), failure });
+        self.replan = Some(Replan { basis: self.seq, trigger });
+    }
+
+    fn replan_decided(&mut self, decision: &str, cause: &Input) {
+        let Input::Replanned(reply) = cause else { return };
+        self.usage.add(&reply.usage);
+        if let Some(rule) = reply.rule {
+            *self.rule_uses.entry(rule).or_default() += 1;
+        }
+        match decision {
+            "patch" | "new_plan" | "full_replan" => self.replans_used += 1,
+            _ => self.replan = None,
+        }
+    }
+
+    fn revise(&mut self, cause: &Input) {
+        let Input::Command(command) = cause else { return };
+        let CommandKind::Revise { goal, produce, params } = &command.kind else { return };
+        let spec = Arc::make_mut(&mut self.spec);
+        if let Some(goal) = goal {
+            spec.goal.clone_from(goal);
+        }
+        if let (Some(wanted), crate::goal::PlannerSpec::Derive { produce }) = (produce, &mut spec.planner) {
+            produce.clone_from(wanted);
+        }
+        self.params_changed |= params.iter().any(|(name, value)| spec.params.get(name) != Some(value));
+        spec.params.extend(params.clone());
+    }
+
+    fn ended(
+        &mut self,
+        at: Timestamp,
+        status: Status,
+        failure: Option<crate::event::RunFailure>,
+        reason: Option<String>,
+    ) {
+        self.end = Some(End { status, at, failure, reason });
+        self.paused = None;
+        self.plan_request = None;
+        self.replan = None;
+        self.proposed = None;
+        self.failures.clear();
+        self.timers.clear();
+        self.queue.clear();
+        self.evaluating.clear();
+        self.fresh.clear();
+        self.waits.clear();
+        self.in_flight = 0;
+        self.backing_off = 0;
+        if let Some(since) = self.active_since.take() {
+            self.active += at.since(since);
+        }
+        for step in &mut self.steps {
+            match step.state {
+                StepState::Succeeded(_) | StepState::Skipped { .. } | StepState::Failed => {}
+                _ => step.state = StepState::Superseded,
+            }
+        }
+    }
+
+    fn timeout_of(&self, position: u32, verify: bool) -> Duration {
+        self.dispatch_of(position, verify).map_or(self.spec.limits.step_timeout, |d| d.timeout)
+    }
+}
+
+/// Where a proposed plan came from.
+struct Origin<'a> {
+    proposal: &'a Proposal,
+    trigger: String,
+    step: Option<StepId>,
+    decision: String,
+    by: String,
+    reason: String,
+}
+
+impl<'a> Origin<'a> {
+    fn of(cause: &'a Input, trigger: Option<Arc<Trigger>>) -> Option<Self> {
+        match cause {
+            Input::Planned(reply) => {
+                let again = trigger.as_ref();
+                Some(Self {
+                    proposal: &reply.proposal,
+                    trigger: again.map_or("goal", |t| t.name()).to_owned(),
+                    step: again.and_then(|t| t.step().cloned()),
+                    decision: if again.is_some() { "full_replan" } else { "plan" }.to_owned(),
+                    by: reply.by.clone(),
+                    reason: String::new(),
+                })
+            }
+            Input::Replanned(reply) => Some(Self {
+                proposal: reply.proposal.as_ref()?,
+                trigger: String::new(),
+                step: None,
+                decision: reply.decision.name().to_owned(),
+                by: reply.by.clone(),
+                reason: reply.reason.clone(),
+            }),
+            Input::Command(command) => {
+                let CommandKind::Edit { proposal, .. } = &command.kind else { return None };
+                Some(Self {
+                    proposal,
+                    trigger: "edited".to_owned(),
+                    step: None,
+                    decision: "edit".to_owned(),
+                    by: command.by.clone(),
+                    reason: String::new(),
+                })
+            }
+            Input::Submit { .. }
+            | Input::Evaluated { .. }
+            | Input::Result(_)
+            | Input::Permit { .. }
+            | Input::Wake
+            | Input::Takeover { .. } => None,
+        }
+    }
+}
+
+/// Returns the output that a cause brings for a step that did not succeed by its own attempt.
+fn output_of(cause: &Input) -> Output {
+    match cause {
+        Input::Command(command) => match &command.kind {
+            CommandKind::Answer { value, .. } => Output::Inline(Arc::clone(value)),
+            CommandKind::Resolve { resolution: Resolution::Happened(output), .. } => output.clone(),
+            _ => Output::inline(Value::Null),
+        },
+        Input::Result(AttemptReply { outcome: AttemptOutcome::Output(Output::Inline(value)), .. }) => {
+            Output::inline(value.get("output").cloned().unwrap_or_else(|| serde_json::json!({})))
+        }
+        _ => Output::inline(Value::Null),
+    }
+}

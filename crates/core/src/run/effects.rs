@@ -1,0 +1,110 @@
+//! Irreversible calls: at most once, or ask.
+
+use super::{Turn, state::StepState};
+use crate::{
+    action::Action,
+    event::Event,
+    failure::{EffectState, Failure, FailureKind},
+    id::StepId,
+    input::{AttemptOutcome, AttemptReply, Resolution, Verdicts},
+    payload::Output,
+    tool::Effect,
+};
+
+/// The code of the failure that a worker reports when it was refused a permit: the attempt did
+/// nothing, and does not count.
+pub const PERMIT_DENIED: &str = "permit_denied";
+
+impl Turn<'_> {
+    /// Answers a worker that asks whether it may make its irreversible call. One permit per call
+    /// over all attempts and plan versions.
+    pub(super) fn permit(&mut self, step: &StepId, attempt: u32) {
+        let state = self.run.step(step.as_str());
+        let awaited = self.run.awaits(step.as_str(), attempt);
+        let held = state.and_then(|s| s.permit);
+        let granted = match held {
+            Some(holder) => awaited && holder == attempt,
+            None => awaited && state.is_some() && self.run.may_dispatch(),
+        };
+        if granted && held.is_none() {
+            self.emit(Event::EffectPermitted { step: step.clone(), attempt });
+        }
+        self.act(Action::AnswerPermit { step: step.clone(), attempt, granted });
+    }
+
+    /// Decides about a permitted call that failed without saying what became of its effect.
+    pub(super) fn outcome_unknown(&mut self, at: u32) {
+        let step = self.run.steps[at as usize].id.clone();
+        if self.run.dispatch_of(at, true).is_some() && self.run.may_dispatch() {
+            self.start(at, true);
+        } else {
+            self.emit(Event::OutcomeUnknown { step });
+        }
+    }
+
+    /// Takes the answer of a `verify` tool: `{"happened": bool, "output": …}`.
+    pub(super) fn verified(&mut self, at: u32, reply: &AttemptReply) {
+        let (step, attempt) = (reply.step.clone(), reply.attempt);
+        let happened = match &reply.outcome {
+            AttemptOutcome::Output(Output::Inline(value)) => {
+                value.get("happened").and_then(serde_json::Value::as_bool)
+            }
+            AttemptOutcome::Output(Output::Payload(_)) | AttemptOutcome::Failure(_) => None,
+        };
+        let by = "verify".to_owned();
+        let Some(happened) = happened else {
+            let failure = Failure::new(
+                FailureKind::OutputSchema,
+                "verify_unclear",
+                "the verify tool did not answer `happened` with true or false",
+            );
+            self.emit(Event::AttemptFailed { step: step.clone(), attempt, failure: Some(failure) });
+            return self.emit(Event::OutcomeUnknown { step });
+        };
+        self.emit(Event::OutcomeResolved { step: step.clone(), happened: Some(happened), by });
+        if happened {
+            self.emit(Event::StepSucceeded { step });
+            return self.after_success(at, &[], false);
+        }
+        let failure = self.run.steps[at as usize].failure.clone().unwrap_or_else(lost_effect);
+        self.retry_or_fail(at, &failure, false);
+    }
+
+    /// Takes a person's word on what became of a call.
+    pub(super) fn resolve(&mut self, at: u32, by: &str, resolution: &Resolution, verdicts: &Verdicts) {
+        let step = self.run.steps[at as usize].id.clone();
+        let by = by.to_owned();
+        match resolution {
+            Resolution::Happened(_) => {
+                self.emit(Event::OutcomeResolved { step: step.clone(), happened: Some(true), by });
+                self.emit(Event::StepSucceeded { step });
+                self.after_success(at, &verdicts.ready, verdicts.done);
+            }
+            Resolution::NotHappened => {
+                self.emit(Event::OutcomeResolved { step: step.clone(), happened: Some(false), by });
+                self.emit(Event::StepRetried { step });
+            }
+            Resolution::Fail => {
+                self.emit(Event::OutcomeResolved { step, happened: None, by });
+                let failure = self.run.steps[at as usize].failure.clone().unwrap_or_else(lost_effect);
+                self.step_failed(at, failure);
+            }
+        }
+    }
+
+    /// Reports an attempt whose worker is gone.
+    pub(super) fn attempt_lost(&mut self, step: &StepId, attempt: u32, message: &str) {
+        let failure = super::planning::worker_lost(message);
+        self.emit(Event::AttemptFailed { step: step.clone(), attempt, failure: Some(failure.clone()) });
+        let Some(at) = self.run.position(step.as_str()) else { return };
+        if self.run.steps[at as usize].state == StepState::Faltered {
+            let no_effect = self.run.effect_of(at) != Effect::Irreversible;
+            let failure = if no_effect { failure.effect(EffectState::None) } else { failure };
+            self.attempt_failed(at, &failure);
+        }
+    }
+}
+
+fn lost_effect() -> Failure {
+    Failure::new(FailureKind::Tool, "effect_unknown", "the call failed, and its effect is not known")
+}

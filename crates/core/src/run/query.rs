@@ -1,0 +1,406 @@
+//! Questions about a run, and the bookkeeping of its steps.
+
+use std::sync::Arc;
+
+use super::state::{PlanVersion, Run, StepRun, StepState, Timer};
+use crate::{
+    action::{Action, Dispatch},
+    id::{RunId, StepId},
+    payload::Output,
+    plan::{Step, StepKind},
+    time::Timestamp,
+    tool::Effect,
+    view::{Status, WaitKind},
+};
+
+/// What a reference to a step finds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found<'a> {
+    /// The step's output.
+    Output(&'a Output),
+    /// The step was skipped.
+    Skipped,
+    /// The step is not done, or does not exist.
+    Absent,
+}
+
+impl Run {
+    /// Returns the run's id.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Returns the number of the next entry.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Returns when the last entry was made.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Returns where the run stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if let Some(end) = &self.end {
+            return end.status;
+        }
+        if self.paused.is_some() {
+            return Status::Paused;
+        }
+        if self.proposed.as_ref().is_some_and(|p| p.asked_at.is_some()) && self.in_flight == 0 {
+            return Status::Waiting;
+        }
+        if self.versions.is_empty() {
+            return Status::Planning;
+        }
+        if self.replan.is_some() || self.plan_request.is_some() || self.proposed.is_some() {
+            return Status::Replanning;
+        }
+        let idle = self.in_flight == 0
+            && self.backing_off == 0
+            && self.queue.is_empty()
+            && self.evaluating.is_empty();
+        if idle && !self.waits.is_empty() { Status::Waiting } else { Status::Running }
+    }
+
+    /// Returns since when the run has its status.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// Returns when the run ended.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        self.end.as_ref().map(|end| end.at)
+    }
+
+    /// Returns when the run wants an [`crate::input::Input::Wake`].
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Returns whether nothing can happen before a person, or a timer, speaks.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let waits = self.end.is_some() || matches!(self.status(), Status::Waiting | Status::Paused);
+        waits && self.in_flight == 0 && self.evaluating.is_empty()
+    }
+
+    /// Returns the version in force.
+    #[must_use]
+    pub fn current(&self) -> Option<&PlanVersion> {
+        self.versions.last()
+    }
+
+    /// Returns the version that waits for its assumptions or its approval.
+    #[must_use]
+    pub fn proposed(&self) -> Option<&PlanVersion> {
+        self.proposed.as_ref().map(|p| &p.version)
+    }
+
+    /// Returns every adopted version, oldest first.
+    #[must_use]
+    pub fn versions(&self) -> &[PlanVersion] {
+        &self.versions
+    }
+
+    /// Returns how many adopted versions there are.
+    #[must_use]
+    pub fn plan_version(&self) -> u32 {
+        self.versions.last().map_or(0, |v| v.version)
+    }
+
+    /// Returns the steps of the plan in force, in its order; items of `for_each` steps follow.
+    #[must_use]
+    pub fn steps(&self) -> &[StepRun] {
+        &self.steps
+    }
+
+    /// Returns a step or item.
+    #[must_use]
+    pub fn step(&self, id: &str) -> Option<&StepRun> {
+        self.position(id).map(|at| &self.steps[at as usize])
+    }
+
+    /// Returns how many steps of the plan are settled, and how many there are.
+    #[must_use]
+    pub fn progress(&self) -> (u32, u32) {
+        let all = self.current().map_or(0, |v| v.plan.steps().len() as u32);
+        (all.saturating_sub(self.open), all)
+    }
+
+    /// Returns what a reference to a step of the plan finds.
+    #[must_use]
+    pub fn output(&self, id: &str) -> Found<'_> {
+        match self.step(id).map(|s| &s.state) {
+            Some(StepState::Succeeded(output)) => Found::Output(output),
+            Some(StepState::Skipped { .. } | StepState::Superseded) => Found::Skipped,
+            _ => Found::Absent,
+        }
+    }
+
+    /// Returns the definition of a step, an item's step, or an assumption's pseudo step.
+    #[must_use]
+    pub fn definition(&self, id: &str) -> Option<&Step> {
+        self.position(id).and_then(|at| self.step_definition(at))
+    }
+
+    /// Returns whether the attempt is the one whose result is awaited.
+    #[must_use]
+    pub fn awaits(&self, id: &str, attempt: u32) -> bool {
+        if let Some(step) = self.step(id) {
+            return matches!(step.state, StepState::Running { attempt: running, .. } if running == attempt);
+        }
+        self.proposed.as_ref().and_then(|p| p.checks.get(id)).is_some_and(|c| c.attempt == attempt)
+    }
+
+    /// Returns whether the attempt that runs asks the `verify` tool.
+    #[must_use]
+    pub fn is_verifying(&self, id: &str) -> bool {
+        self.step(id).is_some_and(|s| matches!(s.state, StepState::Running { verify: true, .. }))
+    }
+
+    /// Returns the steps that can be evaluated once `id` succeeds: the shell looks at them before
+    /// it hands the result in.
+    #[must_use]
+    pub fn unlocked_by(&self, id: &str) -> Vec<StepId> {
+        let (Some(at), Some(version)) = (self.position(id), self.versions.last()) else { return Vec::new() };
+        if self.steps[at as usize].parent.is_some() {
+            return Vec::new();
+        }
+        let unlocked = |next: &&u32| {
+            let step = &self.steps[**next as usize];
+            step.state == StepState::Blocked { missing: 1 } && !self.previous.contains_key(&step.id)
+        };
+        let dependents = &version.plan.node(at).dependents;
+        dependents.iter().filter(unlocked).map(|next| self.steps[*next as usize].id.clone()).collect()
+    }
+
+    /// Returns what an owner that has just folded the journal must ask again.
+    #[must_use]
+    pub fn outstanding(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.end.is_some() {
+            return actions;
+        }
+        if let Some((request, trigger)) = &self.plan_request {
+            actions.push(Action::RequestPlan { request: *request, trigger: trigger.clone() });
+        }
+        if let Some(replan) = &self.replan {
+            actions.push(Action::RequestReplan { basis: replan.basis, trigger: Arc::clone(&replan.trigger) });
+        }
+        if !self.evaluating.is_empty() {
+            let steps = self.evaluating.iter().map(|at| self.steps[*at as usize].id.clone()).collect();
+            actions.push(Action::Evaluate { steps });
+        }
+        actions
+    }
+
+    /// Returns what the run waits for first.
+    #[must_use]
+    pub fn waiting(&self) -> Option<WaitKind> {
+        if self.end.is_some() {
+            return None;
+        }
+        if self.proposed.as_ref().is_some_and(|p| p.asked_at.is_some()) {
+            return Some(self.plan_wait());
+        }
+        self.waits.first().and_then(|at| wait_kind(&self.steps[*at as usize].state))
+    }
+
+    pub(super) fn plan_wait(&self) -> WaitKind {
+        if self.versions.is_empty() { WaitKind::PlanApproval } else { WaitKind::ReplanApproval }
+    }
+
+    pub(super) fn position(&self, id: &str) -> Option<u32> {
+        if let Some(at) = self.versions.last().and_then(|v| v.plan.position(id)) {
+            return Some(at);
+        }
+        self.items.get(id).copied()
+    }
+
+    pub(super) fn step_definition(&self, at: u32) -> Option<&Step> {
+        let own = self.steps.get(at as usize)?.parent.map_or(at, |(parent, _)| parent);
+        self.versions.last().map(|v| v.plan.step(own))
+    }
+
+    /// Returns the call that a step, or its `verify` tool, makes next.
+    pub(super) fn dispatch_of(&self, at: u32, verify: bool) -> Option<Dispatch> {
+        let version = self.versions.last()?;
+        let step = self.step_definition(at)?;
+        let StepKind::Tool(own) = step.kind()? else { return None };
+        let sealed = version.envelope.tools.get(own)?;
+        let tool = if verify { sealed.verify.as_ref()? } else { own };
+        let called = version.envelope.tools.get(tool)?;
+        let capability = match &step.capability {
+            Some(capability) if !verify => capability,
+            _ => called.capabilities.first()?,
+        };
+        let timeout = step.timeout.filter(|_| !verify).or(called.timeout);
+        Some(Dispatch {
+            step: self.steps[at as usize].id.clone(),
+            attempt: self.steps[at as usize].attempts + 1,
+            tool: tool.clone(),
+            tool_digest: called.digest,
+            effect: called.effect,
+            capability: capability.clone(),
+            timeout: timeout.unwrap_or(self.spec.limits.step_timeout),
+            verify,
+        })
+    }
+
+    pub(super) fn effect_of(&self, at: u32) -> Effect {
+        let tool = self.step_definition(at).and_then(|s| s.tool.as_ref());
+        let sealed = tool.and_then(|t| self.versions.last().and_then(|v| v.envelope.tools.get(t)));
+        sealed.map_or(Effect::Read, |s| s.effect)
+    }
+
+    /// Returns whether steps may be dispatched and permits granted.
+    pub(super) fn may_dispatch(&self) -> bool {
+        self.end.is_none()
+            && self.paused.is_none()
+            && self.replan.is_none()
+            && self.plan_request.is_none()
+            && self.proposed.is_none()
+            && self.failures.is_empty()
+    }
+
+    pub(super) fn update(&mut self, id: &StepId, change: impl FnOnce(&mut StepRun)) {
+        if let Some(at) = self.position(id.as_str()) {
+            change(&mut self.steps[at as usize]);
+        }
+    }
+
+    pub(super) fn change(&mut self, id: &StepId, state: StepState) {
+        if let Some(at) = self.position(id.as_str()) {
+            self.set(at, state);
+        }
+    }
+
+    /// Puts a step into a state and keeps every count and index in step with it.
+    pub(super) fn set(&mut self, at: u32, state: StepState) {
+        self.leave(at);
+        let id = &self.steps[at as usize].id;
+        match &state {
+            StepState::Evaluating => {
+                self.evaluating.insert(at);
+                self.fresh.push(at);
+            }
+            StepState::Queued => self.queue.push_back(at),
+            StepState::Running { attempt, deadline, .. } => {
+                self.in_flight += 1;
+                self.timers.insert((*deadline, Timer::Attempt(id.clone(), *attempt)));
+            }
+            StepState::Backoff { until } => {
+                self.backing_off += 1;
+                self.timers.insert((*until, Timer::Retry(id.clone())));
+            }
+            StepState::AwaitingApproval { since } | StepState::Asking { since, .. } => {
+                self.waits.insert(at);
+                self.timers.insert((since.plus(self.spec.approval.timeout), Timer::StepWait(id.clone())));
+            }
+            StepState::Unknown { .. } => {
+                self.waits.insert(at);
+            }
+            StepState::Blocked { .. }
+            | StepState::Expanded { .. }
+            | StepState::Succeeded(_)
+            | StepState::Faltered
+            | StepState::Failed
+            | StepState::Skipped { .. }
+            | StepState::Superseded => {}
+        }
+        let is_started = matches!(state, StepState::Queued | StepState::Running { .. });
+        let was_blocked = matches!(self.steps[at as usize].state, StepState::Blocked { .. });
+        let satisfies = state.satisfies();
+        let was_satisfied = self.steps[at as usize].state.satisfies();
+        let is_settled_item = satisfies || state == StepState::Failed;
+        self.steps[at as usize].state = state;
+        if self.steps[at as usize].parent.is_some() {
+            if is_started && was_blocked {
+                self.item_queued(at);
+            }
+            if is_settled_item {
+                self.item_left(at);
+            }
+        } else if satisfies && !was_satisfied {
+            self.settled(at);
+        }
+    }
+
+    fn leave(&mut self, at: u32) {
+        let step = &self.steps[at as usize];
+        let id = step.id.clone();
+        match step.state {
+            StepState::Evaluating => {
+                self.evaluating.remove(&at);
+            }
+            StepState::Running { attempt, deadline, .. } => {
+                self.in_flight -= 1;
+                self.timers.remove(&(deadline, Timer::Attempt(id, attempt)));
+            }
+            StepState::Backoff { until } => {
+                self.backing_off -= 1;
+                self.timers.remove(&(until, Timer::Retry(id)));
+            }
+            StepState::AwaitingApproval { since } | StepState::Asking { since, .. } => {
+                self.waits.remove(&at);
+                self.timers.remove(&(since.plus(self.spec.approval.timeout), Timer::StepWait(id)));
+            }
+            StepState::Unknown { .. } => {
+                self.waits.remove(&at);
+            }
+            StepState::Queued if self.queue.front() == Some(&at) => {
+                self.queue.pop_front();
+            }
+            StepState::Queued => self.queue.retain(|queued| *queued != at),
+            StepState::Blocked { .. }
+            | StepState::Expanded { .. }
+            | StepState::Succeeded(_)
+            | StepState::Faltered
+            | StepState::Failed
+            | StepState::Skipped { .. }
+            | StepState::Superseded => {}
+        }
+    }
+
+    fn settled(&mut self, at: u32) {
+        self.open = self.open.saturating_sub(1);
+        let Some(version) = self.versions.last() else { return };
+        let plan = Arc::clone(&version.plan);
+        for &next in &plan.node(at).dependents {
+            if let StepState::Blocked { missing } = &mut self.steps[next as usize].state {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.set(next, StepState::Evaluating);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn wait_kind(state: &StepState) -> Option<WaitKind> {
+    match state {
+        StepState::AwaitingApproval { .. } => Some(WaitKind::StepApproval),
+        StepState::Asking { .. } => Some(WaitKind::Question),
+        StepState::Unknown { .. } => Some(WaitKind::UnknownOutcome),
+        StepState::Blocked { .. }
+        | StepState::Evaluating
+        | StepState::Queued
+        | StepState::Running { .. }
+        | StepState::Backoff { .. }
+        | StepState::Expanded { .. }
+        | StepState::Succeeded(_)
+        | StepState::Faltered
+        | StepState::Failed
+        | StepState::Skipped { .. }
+        | StepState::Superseded => None,
+    }
+}

@@ -1,0 +1,348 @@
+//! What is known of a run. Everything here follows from the events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    action::Trigger,
+    budget::Usage,
+    digest::Digest,
+    envelope::Envelope,
+    event::RunFailure,
+    failure::Failure,
+    goal::RunSpec,
+    id::{RunId, StepId},
+    payload::Output,
+    plan::CompiledPlan,
+    time::Timestamp,
+    view::Status,
+};
+
+/// A run: its plan, its steps, and what it waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub(super) id: RunId,
+    pub(super) spec: Arc<RunSpec>,
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+    pub(super) created_at: Timestamp,
+    pub(super) end: Option<End>,
+    pub(super) paused: Option<String>,
+    /// The plan request that has no answer yet, and why it was made.
+    pub(super) plan_request: Option<(u32, Option<Arc<Trigger>>)>,
+    pub(super) plan_requests: u32,
+    pub(super) proposed: Option<Proposed>,
+    /// The newest version that was proposed.
+    pub(super) proposals: u32,
+    pub(super) versions: Vec<PlanVersion>,
+    /// By position in the plan in force; items of `for_each` steps follow.
+    pub(super) steps: Vec<StepRun>,
+    /// Positions of items.
+    pub(super) items: HashMap<StepId, u32>,
+    /// Steps whose dependencies are done and of which the shell has not said whether they can start.
+    pub(super) evaluating: BTreeSet<u32>,
+    /// Those that joined `evaluating` since the last entry. Empty between entries.
+    pub(super) fresh: Vec<u32>,
+    /// Steps that can start when there is room.
+    pub(super) queue: VecDeque<u32>,
+    pub(super) in_flight: u32,
+    pub(super) backing_off: u32,
+    /// Steps that wait for a person.
+    pub(super) waits: BTreeSet<u32>,
+    /// Steps of the plan that are not settled.
+    pub(super) open: u32,
+    /// Failed steps that no replan has been asked about yet.
+    pub(super) failures: VecDeque<StepId>,
+    pub(super) replan: Option<Replan>,
+    pub(super) replans_used: u32,
+    pub(super) rule_uses: BTreeMap<u32, u32>,
+    pub(super) replans_of: HashMap<StepId, u32>,
+    pub(super) timers: BTreeSet<(Timestamp, Timer)>,
+    /// Attempts of steps that left the plan: numbers never start again.
+    pub(super) retired: HashMap<StepId, u32>,
+    /// Results of earlier versions that may stand again.
+    pub(super) previous: HashMap<StepId, Previous>,
+    /// Whether params changed since the version in force was adopted.
+    pub(super) params_changed: bool,
+    pub(super) failed_tools: BTreeSet<crate::id::ToolName>,
+    pub(super) late: HashSet<(StepId, u32)>,
+    pub(super) commands: HashSet<uuid::Uuid>,
+    pub(super) usage: Usage,
+    /// Active time up to `active_since`.
+    pub(super) active: Duration,
+    pub(super) active_since: Option<Timestamp>,
+    pub(super) since: Timestamp,
+    pub(super) last_status: Status,
+}
+
+impl Run {
+    pub(super) fn new(id: RunId, spec: Arc<RunSpec>, now: Timestamp) -> Self {
+        Self {
+            id,
+            spec,
+            seq: 0,
+            at: now,
+            created_at: now,
+            end: None,
+            paused: None,
+            plan_request: None,
+            plan_requests: 0,
+            proposed: None,
+            proposals: 0,
+            versions: Vec::new(),
+            steps: Vec::new(),
+            items: HashMap::new(),
+            evaluating: BTreeSet::new(),
+            fresh: Vec::new(),
+            queue: VecDeque::new(),
+            in_flight: 0,
+            backing_off: 0,
+            waits: BTreeSet::new(),
+            open: 0,
+            failures: VecDeque::new(),
+            replan: None,
+            replans_used: 0,
+            rule_uses: BTreeMap::new(),
+            replans_of: HashMap::new(),
+            timers: BTreeSet::new(),
+            retired: HashMap::new(),
+            previous: HashMap::new(),
+            params_changed: false,
+            failed_tools: BTreeSet::new(),
+            late: HashSet::new(),
+            commands: HashSet::new(),
+            usage: Usage::default(),
+            active: Duration::ZERO,
+            active_since: None,
+            since: now,
+            last_status: Status::Planning,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) status: Status,
+    pub(super) at: Timestamp,
+    pub(super) failure: Option<RunFailure>,
+    pub(super) reason: Option<String>,
+}
+
+/// A plan that is checked and not yet in force.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Proposed {
+    pub(super) version: PlanVersion,
+    /// Assumptions that are being looked at: attempt by pseudo step.
+    pub(super) checks: BTreeMap<StepId, CheckRun>,
+    /// Set while a person is asked.
+    pub(super) asked_at: Option<Timestamp>,
+}
+
+/// An assumption that is being looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CheckRun {
+    pub(super) attempt: u32,
+    pub(super) deadline: Timestamp,
+}
+
+/// A version of the plan, adopted or proposed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanVersion {
+    /// Counts from 1.
+    pub version: u32,
+    /// The version that it replaced.
+    pub parent: Option<u32>,
+    /// The plan.
+    pub plan: Arc<CompiledPlan>,
+    /// What its approval covers.
+    pub envelope: Arc<Envelope>,
+    /// The envelope's digest.
+    pub envelope_digest: Digest,
+    /// Why it was made: `goal`, `step_failed`, `goal_revised`, `edited`.
+    pub trigger: String,
+    /// The step that it was made about.
+    pub step: Option<StepId>,
+    /// What was decided: `plan`, `patch`, `new_plan`, `full_replan`, `edit`.
+    pub decision: String,
+    /// Who made it.
+    pub by: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Who approved it, if anybody was asked.
+    pub approved_by: Option<String>,
+    /// When it came into force.
+    pub adopted_at: Option<Timestamp>,
+}
+
+/// A request to the replanner that has no answer yet.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Replan {
+    pub(super) basis: u64,
+    pub(super) trigger: Arc<Trigger>,
+}
+
+/// A result of an earlier plan version.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Previous {
+    pub(super) definition: Digest,
+    pub(super) tool: Option<Digest>,
+    pub(super) refs: Vec<(StepId, Output)>,
+    pub(super) step: StepRun,
+}
+
+/// A step of the plan in force, or an item of a `for_each`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRun {
+    /// The step's or item's id.
+    pub id: StepId,
+    /// Where it stands.
+    pub state: StepState,
+    /// The `for_each` step and the index, for an item.
+    pub parent: Option<(u32, u32)>,
+    /// Attempts so far, over the whole run.
+    pub attempts: u32,
+    /// Attempts that may still be started.
+    pub allowance: u32,
+    /// Workers lost since the last allowance was granted.
+    pub workers_lost: u32,
+    /// The attempt that may have had an irreversible effect that nobody has denied.
+    pub permit: Option<u32>,
+    /// Whether a person approved the step.
+    pub approved: bool,
+    /// The plan version in which it last ran.
+    pub plan_version: u32,
+    /// The worker of the last attempt.
+    pub worker: Option<String>,
+    /// When the last attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When the last attempt ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub failure: Option<Failure>,
+}
+
+impl StepRun {
+    pub(super) fn new(
+        id: StepId,
+        parent: Option<(u32, u32)>,
+        attempts: u32,
+        allowance: u32,
+        version: u32,
+    ) -> Self {
+        Self {
+            id,
+            state: StepState::Blocked { missing: 0 },
+            parent,
+            attempts,
+            allowance,
+            workers_lost: 0,
+            permit: None,
+            approved: false,
+            plan_version: version,
+            worker: None,
+            started_at: None,
+            ended_at: None,
+            failure: None,
+        }
+    }
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepState {
+    /// Some dependencies are not settled.
+    Blocked {
+        /// How many.
+        missing: u32,
+    },
+    /// The shell finds out whether it can start.
+    Evaluating,
+    /// A person must approve it.
+    AwaitingApproval {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A person must answer.
+    Asking {
+        /// Since when.
+        since: Timestamp,
+        /// The question of a replanner or of `then = "ask"`; absent: the step's own.
+        question: Option<String>,
+    },
+    /// It starts when there is room.
+    Queued,
+    /// An attempt runs.
+    Running {
+        /// Which.
+        attempt: u32,
+        /// When its worker counts as lost.
+        deadline: Timestamp,
+        /// Whether it asks the `verify` tool about an earlier attempt.
+        verify: bool,
+    },
+    /// It is tried again later.
+    Backoff {
+        /// When.
+        until: Timestamp,
+    },
+    /// A person must say what became of an irreversible call.
+    Unknown {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its items run.
+    Expanded {
+        /// How many items are not settled.
+        left: u32,
+        /// The position of the first item.
+        first: u32,
+        /// How many items there are.
+        items: u32,
+        /// How many of them have been queued.
+        queued: u32,
+        /// How many of them are queued or running now.
+        active: u32,
+    },
+    /// It is done.
+    Succeeded(Output),
+    /// An attempt failed; what follows is decided in the same entry.
+    Faltered,
+    /// It failed for good.
+    Failed,
+    /// It was not needed.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// The end of the run made it unnecessary.
+    Superseded,
+}
+
+impl StepState {
+    /// Returns whether the steps that wait for it may go on.
+    #[must_use]
+    pub fn satisfies(&self) -> bool {
+        matches!(self, Self::Succeeded(_) | Self::Skipped { .. })
+    }
+}
+
+/// What a run wants to be woken for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// An attempt's worker counts as lost.
+    Attempt(StepId, u32),
+    /// A step is tried again.
+    Retry(StepId),
+    /// An approval of the plan was not given in time.
+    Approval,
+    /// A step's approval or answer was not given in time.
+    StepWait(StepId),
+    /// The run has been active for too long.
+    WallTime,
+    /// The run has existed for too long.
+    Deadline,
+}
