@@ -1,5 +1,7 @@
 //! What can go wrong with a journal.
 
+use std::path::PathBuf;
+
 use foreplan_core::{id::RunId, payload::PayloadRef};
 
 /// What can go wrong with a journal or a payload store.
@@ -57,9 +59,34 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// An entry nests deeper than a reader's stack bears.
+    #[error("an entry is nested deeper than {max} levels")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
     /// The store has no room left, or is read-only.
-    #[error("the store cannot be written: {0}")]
+    #[error("the store cannot be written: {0}; what is there can be read")]
     Full(String),
+    /// Another process keeps the store locked.
+    #[error("the store is busy: another process writes for too long; try again")]
+    Busy,
+    /// The file is damaged, or no store at all.
+    #[error("the store {path} cannot be read: {reason}; restore it from a copy")]
+    Damaged {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A newer program made the store.
+    #[error("the store has version {found}; this program knows up to {known}: upgrade it")]
+    NewerStore {
+        /// The store's version.
+        found: u32,
+        /// What this program knows.
+        known: u32,
+    },
     /// The store cannot be opened, read or written.
     #[error("the store failed while {doing}")]
     Store {
@@ -75,6 +102,14 @@ impl Error {
     /// Returns whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store { .. })
+        matches!(self, Self::Store { .. } | Self::Busy)
+    }
+
+    /// Wraps what a store's own parts report.
+    pub(crate) fn store(
+        doing: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Store { doing, source: source.into() }
     }
 }

@@ -3,8 +3,12 @@
 //! One decision is one entry. Appending under the sequence that one believes to be next makes a
 //! second writer of the same run lose cleanly. State, lists and traces are rebuilt from it.
 
+pub mod chain;
 mod error;
+mod memory;
+mod payloads;
 mod record;
+mod run_store;
 
 use std::sync::Arc;
 
@@ -12,8 +16,12 @@ use foreplan_core::{event::Entry, id::RunId, payload::PayloadRef};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+pub use chain::{Report, Stored};
 pub use error::Error;
+pub use memory::MemoryJournal;
+pub use payloads::{FilePayloads, MemoryPayloads};
 pub use record::{Head, NewRun, Progress, RunFilter, RunRecord};
+pub use run_store::{Claim, Outcome, Pruned, RunStore, Stats};
 
 /// Keeps the entries of runs, and an index of the runs.
 pub trait Journal: Send + Sync + 'static {

@@ -75,3 +75,8 @@ pub struct RunFilter {
     /// At most this many.
     pub limit: Option<usize>,
 }
+
+/// Returns the end of a run id as its hexadecimal digits alone, whatever way it was written.
+pub(crate) fn plain_suffix(suffix: &str) -> String {
+    suffix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect()
+}
