@@ -1,10 +1,23 @@
 //! Expressions in plans and rules: markers in inputs, minijinja templates, CEL. Pure: used by
-//! `check` and by the tracker's shell.
+//! `check` and by the tracker's shell, which evaluates off the actors and under a time limit.
 
 mod bind;
 mod cel;
+mod cel_names;
+mod cel_value;
+mod marker;
+mod path;
+mod project;
 mod reference;
+mod template;
+mod template_names;
 
-pub use bind::{BindError, Scope, StepValue, bind};
-pub use cel::{Cel, CelError};
-pub use reference::{Path, Reference, Segment, references};
+pub use bind::{BindError, Scope, StepValue, bind, evaluate, holds, render};
+pub use cel::{Cel, CelError, SOURCE_BYTES_MAX};
+pub use path::{InvalidPath, Path, Segment};
+pub(crate) use reference::{Analysis, analyze, condition};
+pub use reference::{Reference, references};
+pub use template::{TEMPLATE_BYTES_MAX, Template, TemplateError};
+
+#[cfg(test)]
+mod tests;

@@ -58,11 +58,7 @@ impl CompiledPlan {
         if let Some(cycle) = find_cycle(&nodes) {
             findings.push(cycle_finding(&plan, &cycle));
         }
-        let done_when = plan.done_when.as_deref().and_then(|source| {
-            Cel::parse(source)
-                .map_err(|e| findings.push(Finding::error("expression", e.to_string()).field("done_when")))
-                .ok()
-        });
+        let done_when = plan.done_when.as_deref().and_then(|source| done_when(source, &index, &mut findings));
         if !findings.is_empty() {
             return Err(findings);
         }
@@ -185,45 +181,58 @@ fn node(step: &Step, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) 
     }
     for need in &step.needs {
         match index.get(need) {
-            Some(&at) => push_once(&mut node.deps, at),
-            None => findings.push(unknown_step(step, "needs", need.as_str(), index)),
+            Some(&at) => node.deps.push(at),
+            None => findings.push(unknown_step("needs", need.as_str(), index).at(&step.id)),
         }
     }
-    match expr::references(step) {
-        Ok(references) => {
+    match expr::analyze(step) {
+        Ok(expr::Analysis { references, when, expect }) => {
+            node.when = when;
+            node.expect = expect;
             for reference in references {
                 let Some(&at) = index.get(reference.step.as_str()) else {
-                    findings.push(unknown_step(step, &reference.field, &reference.step, index));
+                    findings.push(unknown_step(&reference.field, &reference.step, index).at(&step.id));
                     continue;
                 };
-                push_once(&mut node.deps, at);
-                push_once(&mut node.refs, at);
+                node.deps.push(at);
+                node.refs.push(at);
                 if !reference.optional {
-                    push_once(&mut node.required, at);
+                    node.required.push(at);
                 }
             }
         }
         Err(errors) => findings.extend(errors.into_iter().map(|f| f.at(&step.id))),
     }
-    node.when = step.when.as_deref().and_then(|source| Cel::parse(source).ok());
-    node.expect = step.expect.as_deref().and_then(|source| Cel::parse(source).ok());
+    for list in [&mut node.deps, &mut node.refs, &mut node.required] {
+        list.sort_unstable();
+        list.dedup();
+    }
     node
 }
 
-fn push_once(list: &mut Vec<u32>, at: u32) {
-    if !list.contains(&at) {
-        list.push(at);
+fn done_when(source: &str, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) -> Option<Cel> {
+    match expr::condition(source, "done_when", &["params"]) {
+        Ok((cel, references)) => {
+            for reference in references.iter().filter(|r| !index.contains_key(r.step.as_str())) {
+                findings.push(unknown_step("done_when", &reference.step, index));
+            }
+            Some(cel)
+        }
+        Err(errors) => {
+            findings.extend(errors);
+            None
+        }
     }
 }
 
-fn unknown_step(step: &Step, field: &str, name: &str, index: &HashMap<StepId, u32>) -> Finding {
+fn unknown_step(field: &str, name: &str, index: &HashMap<StepId, u32>) -> Finding {
     let nearest = index
         .keys()
         .map(|id| (strsim::damerau_levenshtein(id.as_str(), name), id))
         .min()
         .filter(|(distance, _)| *distance <= 2 + name.len() / 4);
     let hint = nearest.map_or_else(String::new, |(_, id)| format!("; did you mean `{id}`?"));
-    Finding::error("unknown_step", format!("there is no step `{name}`{hint}")).at(&step.id).field(field)
+    Finding::error("unknown_step", format!("there is no step `{name}`{hint}")).field(field)
 }
 
 /// Kahn's algorithm (1962). Steps that stand on or behind a cycle are missing from the answer.
