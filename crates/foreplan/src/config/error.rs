@@ -34,12 +34,8 @@ impl From<Problem> for Error {
 /// One thing that is wrong: where, what, and what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
-    /// The file; absent where the place is an argument.
-    pub file: Option<PathBuf>,
-    /// Line and column, counted from 1.
-    pub at: Option<(usize, usize)>,
-    /// The line as it stands in the file, and how many characters of it are meant.
-    pub excerpt: Option<(String, usize)>,
+    /// Where in a file; absent where the place is an argument.
+    pub place: Option<Box<Place>>,
     /// The key, as `tools.command[0].effect`.
     pub key: String,
     /// What is wrong.
@@ -48,10 +44,29 @@ pub struct Problem {
     pub fix: Option<String>,
 }
 
+/// A place in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, counted from 1.
+    pub at: Option<(usize, usize)>,
+    /// The line as it stands in the file.
+    pub text: String,
+    /// How many characters of it are meant.
+    pub width: usize,
+}
+
 impl Problem {
     /// Makes a problem at a key of the project file, or of an argument.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into(), ..Self::default() }
+    }
+
+    /// Returns line and column, where they are known.
+    #[must_use]
+    pub fn at(&self) -> Option<(usize, usize)> {
+        self.place.as_ref()?.at
     }
 
     /// Says what to do about it.
@@ -64,9 +79,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{}", file.display())?;
-            if let Some((line, column)) = self.at {
+        if let Some(place) = &self.place {
+            write!(f, "{}", place.file.display())?;
+            if let Some((line, column)) = place.at {
                 write!(f, ":{line}:{column}")?;
             }
             f.write_str(": ")?;
@@ -75,14 +90,12 @@ impl fmt::Display for Problem {
             write!(f, "`{}`: ", self.key)?;
         }
         f.write_str(&self.message)?;
-        if let (Some((line, _)), Some((text, width))) = (self.at, &self.excerpt) {
-            let number = line.to_string();
-            let column = self.at.map_or(1, |(_, column)| column);
-            let blank = " ".repeat(number.len());
-            let pad: String =
-                text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n{blank} |\n{number} | {text}\n{blank} | {pad}{}", "^".repeat((*width).max(1)))?;
-        }
-        Ok(())
+        let Some(Place { at: Some((line, column)), text, width, .. }) = self.place.as_deref() else {
+            return Ok(());
+        };
+        let number = line.to_string();
+        let blank = " ".repeat(number.len());
+        let pad: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        write!(f, "\n{blank} |\n{number} | {text}\n{blank} | {pad}{}", "^".repeat((*width).max(1)))
     }
 }

@@ -14,7 +14,7 @@ mod source;
 mod tests;
 
 pub use discover::{FILE_NAME, find};
-pub use error::{Error, Problem};
+pub use error::{Error, Place, Problem};
 pub use file::{
     ApprovalSection, File, NotifyOn, NotifySection, Param, ParamType, PlannerKind, PlannerSection,
     ProjectSection, SpecialistSection, StoreSection, Sync, ToolsSection,

@@ -245,9 +245,8 @@ impl Project {
         let path = self.folder.join(path);
         let text =
             std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        Plan::parse(&text).map_err(|e| {
-            Problem { file: Some(path), ..Problem::new("", format!("this is no plan: {e}")) }.into()
-        })
+        Plan::parse(&text)
+            .map_err(|e| Problem::new("", format!("`{}` is no plan: {e}", path.display())).into())
     }
 
     fn guidance(&self) -> Result<Option<String>, Error> {

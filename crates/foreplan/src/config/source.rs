@@ -8,7 +8,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Problem, nearest};
+use super::{Problem, error::Place, nearest};
 
 /// The text of a project file, kept so that every later complaint can point at its line.
 #[derive(Clone, Debug)]
@@ -50,7 +50,10 @@ impl Source {
     pub fn place(&self, problem: Problem) -> Problem {
         match self.span_of(&problem.key) {
             Some(span) => self.point(problem, span),
-            None => Problem { file: Some(self.path.clone()), ..problem },
+            None => {
+                let place = Place { file: self.path.clone(), ..Place::default() };
+                Problem { place: Some(Box::new(place)), ..problem }
+            }
         }
     }
 
@@ -96,12 +99,9 @@ impl Source {
         let column = self.text[line_start..start].chars().count();
         let end = floor(&self.text, span.end).clamp(start, line_start + text.len().max(start - line_start));
         let width = self.text[start..end.max(start)].chars().count();
-        Problem {
-            file: Some(self.path.clone()),
-            at: Some((line + 1, column + 1)),
-            excerpt: Some((text.to_owned(), width)),
-            ..problem
-        }
+        let place =
+            Place { file: self.path.clone(), at: Some((line + 1, column + 1)), text: text.to_owned(), width };
+        Problem { place: Some(Box::new(place)), ..problem }
     }
 
     fn span_of(&self, key: &str) -> Option<Range<usize>> {

@@ -80,7 +80,7 @@ fn a_project_file_becomes_a_run_spec() {
 #[test]
 fn an_unknown_key_names_its_place_and_the_nearest_valid_key() {
     let found = problem("goal = \"x\"\n\n[planner]\nkind = \"derive\"\nprodcue = [\"a\"]\n");
-    assert_eq!(found.at, Some((5, 1)));
+    assert_eq!(found.at(), Some((5, 1)));
     assert_eq!(found.key, "planner.prodcue");
     assert_eq!(found.fix.as_deref(), Some("did you mean `produce`?"));
     assert_eq!(
@@ -93,13 +93,13 @@ fn an_unknown_key_names_its_place_and_the_nearest_valid_key() {
 #[test]
 fn an_unknown_section_names_the_nearest_one() {
     let found = problem("[planer]\nkind = \"derive\"\n");
-    assert_eq!((found.at, found.fix.as_deref()), (Some((1, 2)), Some("did you mean `planner`?")));
+    assert_eq!((found.at(), found.fix.as_deref()), (Some((1, 2)), Some("did you mean `planner`?")));
 }
 
 #[test]
 fn a_wrong_type_names_its_line() {
     let found = problem("[limits]\nsteps = \"many\"\n");
-    assert_eq!((found.at, found.key.as_str()), (Some((2, 9)), "limits.steps"));
+    assert_eq!((found.at(), found.key.as_str()), (Some((2, 9)), "limits.steps"));
     assert!(found.message.contains("invalid type"), "{found}");
 }
 
@@ -114,13 +114,13 @@ fn a_wrong_word_names_those_that_are_possible() {
 fn a_wrong_duration_shows_what_one_looks_like() {
     let found = problem("[approval]\ntimeout = \"soon\"\n");
     assert!(found.to_string().contains("not a duration like `30s`"), "{found}");
-    assert_eq!(found.at.map(|(line, _)| line), Some(2));
+    assert_eq!(found.at().map(|(line, _)| line), Some(2));
 }
 
 #[test]
 fn text_that_is_not_toml_names_line_and_column() {
     let found = problem("goal = \"x\n");
-    assert_eq!(found.at.map(|(line, _)| line), Some(1));
+    assert_eq!(found.at().map(|(line, _)| line), Some(1));
     assert!(found.message.starts_with("this is not TOML"), "{found}");
 }
 
@@ -128,15 +128,15 @@ fn text_that_is_not_toml_names_line_and_column() {
 fn a_rule_with_two_answers_is_refused_at_its_place() {
     let found = problem("[[replan.rules]]\nwhen = \"true\"\nretry = true\nskip = true\n");
     assert_eq!(found.key, "replan.rules[0]");
-    assert_eq!(found.at.map(|(line, _)| line), Some(1));
+    assert_eq!(found.at().map(|(line, _)| line), Some(1));
     let found = problem("[[replan.rules]]\nwhen = \"failure.\"\nretry = true\n");
-    assert_eq!((found.key.as_str(), found.at.map(|(line, _)| line)), ("replan.rules[0].when", Some(2)));
+    assert_eq!((found.key.as_str(), found.at().map(|(line, _)| line)), ("replan.rules[0].when", Some(2)));
 }
 
 #[test]
 fn a_default_that_its_enum_does_not_allow_is_refused() {
     let found = problem("[params.service]\ndefault = \"wbe\"\nenum = [\"web\", \"api\"]\n");
-    assert_eq!((found.key.as_str(), found.at.map(|(line, _)| line)), ("params.service.default", Some(2)));
+    assert_eq!((found.key.as_str(), found.at().map(|(line, _)| line)), ("params.service.default", Some(2)));
     assert!(found.fix.as_deref().is_some_and(|fix| fix.contains("did you mean `web`?")));
 }
 
@@ -145,7 +145,7 @@ fn a_specialist_with_an_unknown_tool_is_refused() {
     let found = problem(
         "[[tools.command]]\nname = \"deploy\"\n[[specialists]]\ncapability = \"ci\"\ntools = [\"deplyo\"]\n",
     );
-    assert_eq!((found.key.as_str(), found.at.map(|(line, _)| line)), ("specialists[0].tools", Some(5)));
+    assert_eq!((found.key.as_str(), found.at().map(|(line, _)| line)), ("specialists[0].tools", Some(5)));
     assert_eq!(found.fix.as_deref(), Some("did you mean `deploy`?"));
 }
 
@@ -170,7 +170,7 @@ fn an_unknown_param_names_the_nearest_and_a_missing_one_its_flag() {
     assert_eq!(found.fix.as_deref(), Some("did you mean `version`?"));
     let found = spec_problem(&project, &Overrides::default());
     assert_eq!(found.fix.as_deref(), Some("give it: --param version=…"));
-    assert_eq!(found.at.map(|(line, _)| line), Some(7));
+    assert_eq!(found.at().map(|(line, _)| line), Some(7));
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! What a journal says about plan versions: each with its plan, its cause, and what was done by
+//! then.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use foreplan_core::{
+    envelope::Envelope,
+    event::{Entry, Event},
+    finding::Finding,
+    id::StepId,
+    input::{Command, CommandKind, Input, Proposal},
+    plan::{CompiledPlan, Plan},
+    time::Timestamp,
+};
+
+/// A plan that was proposed.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The version that it replaces.
+    pub parent: Option<u32>,
+    /// The entry that proposed it.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The plan.
+    pub plan: Arc<CompiledPlan>,
+    /// What an approval of it covers.
+    pub envelope: Envelope,
+    /// Advice about it.
+    pub findings: Vec<Finding>,
+    /// Who made it.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Whether it was adopted.
+    pub adopted: bool,
+    /// The steps that were done when it was proposed.
+    pub done: BTreeSet<StepId>,
+}
+
+impl Version {
+    /// Returns the plan as it was written.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        self.plan.plan()
+    }
+}
+
+/// Returns every plan version that a journal proposes, in order. A version that was proposed
+/// again takes the place of the earlier proposal.
+#[must_use]
+pub fn versions(entries: &[Arc<Entry>]) -> Vec<Version> {
+    let mut versions: Vec<Version> = Vec::new();
+    let mut done = BTreeSet::new();
+    for entry in entries {
+        for event in &entry.events {
+            match event {
+                Event::PlanProposed { version, parent, .. } => {
+                    let Some(proposed) = proposed(entry, *version, *parent, &done) else { continue };
+                    versions.retain(|v| v.adopted || v.number != *version);
+                    versions.push(proposed);
+                }
+                Event::PlanAdopted { version } => {
+                    for found in versions.iter_mut().filter(|v| v.number == *version) {
+                        found.adopted = true;
+                    }
+                }
+                Event::AttemptSucceeded { step, .. } | Event::StepSucceeded { step } => {
+                    done.insert(step.clone());
+                }
+                Event::StepRetried { step } | Event::StepFailed { step, .. } => {
+                    done.remove(step);
+                }
+                _ => {}
+            }
+        }
+    }
+    versions
+}
+
+fn proposed(entry: &Entry, number: u32, parent: Option<u32>, done: &BTreeSet<StepId>) -> Option<Version> {
+    let (proposal, by, why) = match &entry.cause {
+        Input::Planned(reply) => (Some(&reply.proposal), reply.by.clone(), String::new()),
+        Input::Replanned(reply) => (
+            reply.proposal.as_ref(),
+            reply.by.clone(),
+            format!("{}: {}", reply.decision.name(), reply.reason),
+        ),
+        Input::Command(Command { by, kind: CommandKind::Edit { proposal, .. }, .. }) => {
+            (Some(proposal), by.clone(), "edited by a person".to_owned())
+        }
+        _ => (None, String::new(), String::new()),
+    };
+    let Some(Proposal::Valid { plan, envelope, findings }) = proposal else { return None };
+    Some(Version {
+        number,
+        parent,
+        seq: entry.seq,
+        at: entry.at,
+        plan: plan.clone(),
+        envelope: envelope.as_ref().clone(),
+        findings: findings.clone(),
+        by,
+        why,
+        adopted: false,
+        done: done.clone(),
+    })
+}
