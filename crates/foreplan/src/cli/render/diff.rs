@@ -38,7 +38,8 @@ pub fn versions(look: &Look, old: &Version, new: &Version) -> String {
 /// Returns the lines of a diff and its footer.
 #[must_use]
 pub fn body(look: &Look, diff: &PlanDiff) -> String {
-    let columns = diff.steps.iter().map(|s| width(s.id.as_str())).max().unwrap_or(0);
+    let widest = |of: fn(&StepDiff) -> &str| diff.steps.iter().map(|s| width(of(s))).max().unwrap_or(0);
+    let columns = (widest(|s| s.id.as_str()), widest(|s| &s.what));
     let mut text = String::new();
     for step in &diff.steps {
         line(look, step, columns, &mut text);
@@ -67,7 +68,7 @@ pub fn footer(diff: &PlanDiff) -> String {
     footer
 }
 
-fn line(look: &Look, step: &StepDiff, columns: usize, text: &mut String) {
+fn line(look: &Look, step: &StepDiff, columns: (usize, usize), text: &mut String) {
     let (glyph, tone, word) = match step.change {
         Change::Added => ("+", Tone::Good, "added"),
         Change::Dropped => ("-", Tone::Bad, "dropped"),
@@ -75,9 +76,9 @@ fn line(look: &Look, step: &StepDiff, columns: usize, text: &mut String) {
         Change::Kept => ("=", Tone::Plain, "kept, done"),
         Change::Unchanged => (" ", Tone::Dim, "unchanged"),
     };
-    let id = pad(step.id.as_str(), columns);
+    let id = pad(step.id.as_str(), columns.0);
     let title = if step.title.is_empty() { String::new() } else { format!("  {}", clean(&step.title)) };
-    let rest = format!("{glyph} {id}  {}  {word}{title}", clean(&step.what));
+    let rest = format!("{glyph} {id}  {}  {word}{title}", pad(&clean(&step.what), columns.1));
     let _ = writeln!(text, "  {}", look.paint.paint(tone, &rest));
     for field in &step.fields {
         let _ = writeln!(text, "      {}", changed(field));

@@ -11,6 +11,9 @@ pub mod progress;
 pub mod run;
 pub mod tools;
 
+#[cfg(test)]
+mod tests;
+
 use foreplan_core::time::Timestamp;
 
 use super::{hints::Hints, paint::Paint};
