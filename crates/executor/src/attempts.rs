@@ -1,0 +1,150 @@
+//! The table of attempts in hand: how a cancellation or a permit finds the worker it concerns.
+//!
+//! Written once when a request is accepted and once when it is answered. It is sharded, since every
+//! attempt of every run passes through it.
+
+use std::{
+    collections::{HashMap, hash_map},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use foreplan_core::id::{RunId, StepId};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// How many parts the table has: a few times the cores of a large machine.
+const SHARDS: usize = 32;
+
+/// Names one attempt over all runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AttemptKey {
+    pub(crate) run: RunId,
+    pub(crate) step: StepId,
+    pub(crate) attempt: u32,
+}
+
+struct InHand {
+    cancel: CancellationToken,
+    permit: Option<oneshot::Sender<bool>>,
+}
+
+/// The attempts that this executor has accepted and not yet answered.
+#[derive(Default)]
+pub(crate) struct Attempts {
+    shards: [Mutex<HashMap<AttemptKey, InHand>>; SHARDS],
+    count: AtomicUsize,
+}
+
+impl Attempts {
+    /// Takes an attempt in hand and returns the token that cancels it; `None` if it is in hand
+    /// already.
+    pub(crate) fn admit(&self, key: &AttemptKey) -> Option<CancellationToken> {
+        match self.shard(key).lock().entry(key.clone()) {
+            hash_map::Entry::Occupied(_) => None,
+            hash_map::Entry::Vacant(place) => {
+                let cancel = CancellationToken::new();
+                place.insert(InHand { cancel: cancel.clone(), permit: None });
+                self.count.fetch_add(1, Ordering::Relaxed);
+                Some(cancel)
+            }
+        }
+    }
+
+    /// Lets go of an attempt.
+    pub(crate) fn release(&self, key: &AttemptKey) {
+        if self.shard(key).lock().remove(key).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns where the answer to the attempt's permit request will arrive.
+    pub(crate) fn expect_permit(&self, key: &AttemptKey) -> oneshot::Receiver<bool> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(in_hand) = self.shard(key).lock().get_mut(key) {
+            in_hand.permit = Some(sender);
+        }
+        receiver
+    }
+
+    /// Hands a permit answer to the worker that asked. An answer that nobody waits for is dropped.
+    pub(crate) fn answer_permit(&self, key: &AttemptKey, granted: bool) {
+        let waiting = self.shard(key).lock().get_mut(key).and_then(|in_hand| in_hand.permit.take());
+        if let Some(waiting) = waiting {
+            // The worker may have given up a moment ago; its reply says so.
+            let _ = waiting.send(granted);
+        }
+    }
+
+    /// Cancels an attempt, if it is in hand here.
+    pub(crate) fn cancel(&self, key: &AttemptKey) {
+        let cancel = self.shard(key).lock().get(key).map(|in_hand| in_hand.cancel.clone());
+        if let Some(cancel) = cancel {
+            cancel.cancel();
+        }
+    }
+
+    /// Cancels every attempt in hand.
+    pub(crate) fn cancel_all(&self) {
+        for shard in &self.shards {
+            let cancels: Vec<_> = shard.lock().values().map(|in_hand| in_hand.cancel.clone()).collect();
+            cancels.iter().for_each(CancellationToken::cancel);
+        }
+    }
+
+    /// Returns how many attempts are in hand.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Returns the part of the table that has this attempt: the random tail of the run's id spreads
+    /// runs, the end of the step's id spreads the steps of one.
+    fn shard(&self, key: &AttemptKey) -> &Mutex<HashMap<AttemptKey, InHand>> {
+        let run = key.run.0.as_bytes()[15];
+        let step = key.step.as_str().bytes().next_back().unwrap_or(0);
+        &self.shards[usize::from(run ^ step) % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(step: &str, attempt: u32) -> AttemptKey {
+        AttemptKey { run: RunId(uuid::Uuid::from_u128(7)), step: step.parse().unwrap(), attempt }
+    }
+
+    #[test]
+    fn an_attempt_is_in_hand_once() {
+        let attempts = Attempts::default();
+        assert!(attempts.admit(&key("a", 1)).is_some());
+        assert!(attempts.admit(&key("a", 1)).is_none());
+        assert!(attempts.admit(&key("a", 2)).is_some());
+        attempts.release(&key("a", 1));
+        attempts.release(&key("a", 1));
+        assert_eq!(attempts.len(), 1);
+        assert!(attempts.admit(&key("a", 1)).is_some());
+    }
+
+    #[test]
+    fn a_cancellation_reaches_its_attempt_only() {
+        let attempts = Attempts::default();
+        let first = attempts.admit(&key("a", 1)).unwrap();
+        let second = attempts.admit(&key("a", 2)).unwrap();
+        attempts.cancel(&key("a", 2));
+        attempts.cancel(&key("b", 1));
+        assert!(!first.is_cancelled());
+        assert!(second.is_cancelled());
+    }
+
+    #[test]
+    fn a_permit_that_nobody_waits_for_is_dropped() {
+        let attempts = Attempts::default();
+        attempts.admit(&key("a", 1)).unwrap();
+        attempts.answer_permit(&key("a", 1), true);
+        let mut answer = attempts.expect_permit(&key("a", 1));
+        assert!(answer.try_recv().is_err());
+        attempts.answer_permit(&key("a", 1), true);
+        assert_eq!(answer.try_recv(), Ok(true));
+    }
+}

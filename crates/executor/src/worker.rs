@@ -1,0 +1,208 @@
+//! One worker: takes an attempt, calls its tool, answers.
+//!
+//! A failed step is an answer, never an error of the actor: a tool that panics costs neither the
+//! worker nor the attempt. The hot path spawns nothing and takes no lock beyond the table's.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use foreplan_core::{
+    failure::{EffectState, Failure, FailureKind},
+    payload::Output,
+    tool::Effect,
+};
+use foreplan_protocol::{Message, PermitRequest, StepRequest, Subject};
+use foreplan_tools::Call;
+use futures::FutureExt as _;
+use ractor::{
+    ActorProcessingErr,
+    factory::{FactoryRef, Job, Worker, WorkerId},
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    attempt::{Attempt, Stage},
+    payload,
+    pool::{JobKey, Pool},
+};
+
+/// How long a worker waits for a permit. A permit expires ten seconds after it was granted; one that
+/// arrives within this time of asking has not.
+pub const PERMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// How much longer than its timeout a call may take to end in order: a command ends its process
+/// group meanwhile. A call that does not is dropped.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// One worker of a pool.
+pub(crate) struct StepWorker {
+    pool: Arc<Pool>,
+    name: Arc<str>,
+}
+
+impl Worker for StepWorker {
+    type Key = JobKey;
+    type Message = Attempt;
+    type Arguments = ();
+    type State = ();
+
+    async fn pre_start(
+        &self,
+        _: WorkerId,
+        _: &FactoryRef<JobKey, Attempt>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: WorkerId,
+        _: &FactoryRef<JobKey, Attempt>,
+        Job { key, msg: attempt, .. }: Job<JobKey, Attempt>,
+        (): &mut (),
+    ) -> Result<JobKey, ActorProcessingErr> {
+        self.run(attempt).await;
+        Ok(key)
+    }
+}
+
+impl StepWorker {
+    /// Makes the worker with this number.
+    pub(crate) fn new(pool: &Arc<Pool>, wid: WorkerId) -> Self {
+        Self { pool: Arc::clone(pool), name: format!("{}/{wid}", pool.capability).into() }
+    }
+
+    async fn run(&self, mut attempt: Attempt) {
+        attempt.begin(&self.name);
+        let outcome = self.perform(&mut attempt).await;
+        attempt.answer(outcome).await;
+    }
+
+    async fn perform(&self, attempt: &mut Attempt) -> Result<Output, Failure> {
+        let request = Arc::clone(&attempt.request);
+        let payloads = &*self.pool.shared.payloads;
+        let effect = self.admit(&request)?;
+        let input = payload::load(payloads, request.run, &request.input).await?;
+        if effect == Effect::Irreversible {
+            self.ask_permit(attempt).await?;
+        }
+        if attempt.cancel.is_cancelled() {
+            return Err(cancelled().effect(EffectState::None));
+        }
+        attempt.stage = Stage::Calling;
+        let value = self.call(attempt, input).await.map_err(|failure| judge(failure, effect))?;
+        payload::keep(payloads, request.run, effect, value).await
+    }
+
+    /// Returns the effect of the tool that is asked for, if this specialist has it and it is the one
+    /// that was approved.
+    fn admit(&self, request: &StepRequest) -> Result<Effect, Failure> {
+        let refused = |code: &str, message: String| {
+            Failure::new(FailureKind::ToolChanged, code, message).retryable(false).effect(EffectState::None)
+        };
+        let (tool, capability) = (&request.tool, &self.pool.capability);
+        let Some(found) = self.pool.shared.toolbox.get(tool.as_str()) else {
+            return Err(refused(
+                "unknown_tool",
+                format!("there is no tool `{tool}` here; declare it, or approve a plan without it"),
+            ));
+        };
+        if !self.pool.lists(tool) {
+            return Err(refused(
+                "tool_not_listed",
+                format!("the specialist `{capability}` does not list the tool `{tool}`; add it there"),
+            ));
+        }
+        let descriptor = found.descriptor();
+        if descriptor.digest != request.tool_digest {
+            return Err(refused(
+                "tool_changed",
+                format!(
+                    "the tool `{tool}` is not the one that was approved ({} now, {} then); approve the plan again",
+                    descriptor.digest.short(),
+                    request.tool_digest.short()
+                ),
+            ));
+        }
+        Ok(descriptor.effect.max(request.effect))
+    }
+
+    /// Waits until the tracker has recorded that this call is made.
+    async fn ask_permit(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let shared = &self.pool.shared;
+        let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
+        let answer = shared.attempts.expect_permit(attempt.key());
+        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number };
+        shared
+            .bus
+            .publish(Subject::Tracker(*run), Message::PermitRequest(asked))
+            .await
+            .map_err(|error| denied(&format!("it could not be asked for: {error}")))?;
+        tokio::select! {
+            biased;
+            () = attempt.cancel.cancelled() => Err(cancelled().effect(EffectState::None)),
+            answer = timeout(PERMIT_WAIT, answer) => match answer {
+                Ok(Ok(true)) => Ok(()),
+                Ok(Ok(false)) => Err(denied("the tracker does not allow the call")),
+                Ok(Err(_)) | Err(_) => Err(denied("no answer came in time")),
+            },
+        }
+    }
+
+    /// Calls the tool. The toolbox ends the call at its timeout and when it is cancelled; a call that
+    /// outlives that is dropped here, so that no tool can keep a worker for ever.
+    async fn call(&self, attempt: &Attempt, input: Arc<Value>) -> Result<Value, Failure> {
+        let request = &attempt.request;
+        let call = Call {
+            input,
+            run: request.run,
+            step: request.step.clone(),
+            attempt: request.attempt,
+            idempotency_key: request.idempotency_key,
+            timeout: request.timeout,
+            cancel: attempt.cancel.clone(),
+            log: self.pool.shared.log.clone(),
+        };
+        let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(&request.tool, call));
+        match timeout(request.timeout.saturating_add(STOP_GRACE), calling.catch_unwind()).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(self.pool.shared.toolbox.secrets().redact_failure(panicked(&*panic))),
+            Err(_) => Err(overdue(request.timeout)),
+        }
+    }
+}
+
+/// Says what is known of the effect of a call that failed: of an irreversible one, nothing, unless
+/// its input was refused or the tool says otherwise.
+fn judge(failure: Failure, effect: Effect) -> Failure {
+    let known = failure.effect.is_some() || effect != Effect::Irreversible;
+    match failure.kind {
+        _ if known => failure,
+        FailureKind::InputSchema | FailureKind::ToolChanged => failure.effect(EffectState::None),
+        _ => failure.effect(EffectState::Unknown),
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "cancelled", "the attempt was cancelled")
+}
+
+fn denied(why: &str) -> Failure {
+    let message = format!("there is no permit for this irreversible call: {why}; it was not made");
+    Failure::new(FailureKind::Cancelled, "permit_denied", message).retryable(true).effect(EffectState::None)
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Failure::new(FailureKind::Tool, "panicked", format!("the tool panicked: {text}"))
+}
+
+fn overdue(limit: Duration) -> Failure {
+    let message = format!("the call did not end within {limit:?}, nor when it was told to; it was dropped");
+    Failure::new(FailureKind::Timeout, "timeout", message)
+}

@@ -1,0 +1,186 @@
+//! An executor with one pool, and what its tracker sees.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use foreplan_bus::{Bus, Error, MemoryBus};
+use foreplan_core::{
+    digest::Digest,
+    failure::Failure,
+    id::{RunId, ToolName},
+    input::{AttemptOutcome, AttemptReply},
+    payload::{Output, PayloadRef},
+    time::Timestamp,
+    tool::Effect,
+};
+use foreplan_executor::{Executor, ExecutorHandle, Options};
+use foreplan_journal::Payloads;
+use foreplan_protocol::{Message, PermitAnswer, PermitRequest, Reply, StepRequest, Subject};
+use foreplan_tools::{Specialist, Tool, Toolbox};
+use futures::future::{BoxFuture, FutureExt as _, ready};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// The pool of every test.
+pub(crate) const POOL: &str = "pool";
+
+/// The run of every test.
+pub(crate) fn run_id() -> RunId {
+    RunId(uuid::Uuid::from_u128(7))
+}
+
+/// Keeps payloads in memory.
+#[derive(Default)]
+pub(crate) struct MemoryPayloads(Mutex<HashMap<Digest, Arc<Value>>>);
+
+impl Payloads for MemoryPayloads {
+    fn put(&self, _: RunId, value: Arc<Value>) -> BoxFuture<'_, Result<PayloadRef, foreplan_journal::Error>> {
+        let text = value.to_string();
+        let payload = PayloadRef { sha256: Digest::of_bytes(text.as_bytes()), bytes: text.len() as u64 };
+        self.0.lock().insert(payload.sha256, value);
+        ready(Ok(payload)).boxed()
+    }
+
+    fn get(
+        &self,
+        _: RunId,
+        payload: PayloadRef,
+    ) -> BoxFuture<'_, Result<Arc<Value>, foreplan_journal::Error>> {
+        let found = self.0.lock().get(&payload.sha256).cloned();
+        let missing = || foreplan_journal::Error::Payload { payload, reason: "it is missing".to_owned() };
+        ready(found.ok_or_else(missing)).boxed()
+    }
+}
+
+/// An executor, and what its tracker sees.
+pub(crate) struct Setup {
+    pub(crate) bus: Arc<MemoryBus>,
+    pub(crate) executor: ExecutorHandle,
+    pub(crate) payloads: Arc<MemoryPayloads>,
+    toolbox: Arc<Toolbox>,
+    tracker: mpsc::UnboundedReceiver<Message>,
+}
+
+impl Setup {
+    /// Starts an executor whose one specialist has these tools.
+    pub(crate) async fn new(concurrency: usize, tools: impl IntoIterator<Item = Tool>) -> Self {
+        let tools: Vec<Tool> = tools.into_iter().collect();
+        let specialist = Specialist {
+            capability: POOL.into(),
+            tools: tools.iter().map(|tool| tool.descriptor().name.clone()).collect(),
+            concurrency,
+        };
+        Self::of(Toolbox::new(tools, [specialist]).unwrap()).await
+    }
+
+    /// Starts an executor of a toolbox. Its clock counts microseconds, one at each look.
+    pub(crate) async fn of(toolbox: Toolbox) -> Self {
+        let toolbox = Arc::new(toolbox);
+        let bus = Arc::new(MemoryBus::new());
+        let payloads = Arc::new(MemoryPayloads::default());
+        let (sender, tracker) = mpsc::unbounded_channel();
+        bus.serve_trackers(Box::new(move |message| {
+            sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))
+        }));
+        let ticks = AtomicI64::new(0);
+        let options = Options {
+            clock: Arc::new(move || Timestamp(ticks.fetch_add(1, Ordering::Relaxed))),
+            ..Options::default()
+        };
+        let executor =
+            Executor::spawn(bus.clone(), toolbox.clone(), payloads.clone(), options).await.unwrap();
+        Self { bus, executor, payloads, toolbox, tracker }
+    }
+
+    /// Returns the request for the first attempt of a step that calls `tool`.
+    pub(crate) fn request(&self, step: &str, tool: &str, input: Value) -> StepRequest {
+        let descriptor = self.toolbox.get(tool).map(Tool::descriptor);
+        StepRequest {
+            run: run_id(),
+            step: step.parse().unwrap(),
+            attempt: 1,
+            plan_version: 1,
+            tool: ToolName::from(tool),
+            tool_digest: descriptor.map_or(Digest([0; 32]), |tool| tool.digest),
+            effect: descriptor.map_or(Effect::Read, |tool| tool.effect),
+            capability: POOL.into(),
+            input: Arc::new(input),
+            idempotency_key: None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Hands a request to the executor.
+    pub(crate) async fn send(&self, request: StepRequest) -> Result<(), Error> {
+        let to = Subject::Executor(request.capability.clone());
+        self.bus.publish(to, Message::Step(Arc::new(request))).await
+    }
+
+    /// Hands a hint to the executor.
+    pub(crate) async fn hint(&self, message: Message) {
+        self.bus.publish(Subject::Executors, message).await.unwrap();
+    }
+
+    /// Waits for the executor to ask for a permit.
+    pub(crate) async fn asked(&mut self) -> PermitRequest {
+        match self.tracker.recv().await.unwrap() {
+            Message::PermitRequest(asked) => asked,
+            other => panic!("not a permit request: {other:?}"),
+        }
+    }
+
+    /// Answers a permit request.
+    pub(crate) async fn permit(&self, asked: PermitRequest, granted: bool) {
+        let PermitRequest { run, step, attempt } = asked;
+        self.hint(Message::PermitAnswer(PermitAnswer { run, step, attempt, granted })).await;
+    }
+
+    /// Waits for an answer.
+    pub(crate) async fn reply(&mut self) -> AttemptReply {
+        match self.tracker.recv().await.unwrap() {
+            Message::Reply { run, reply: Reply::Step(reply) } if run == run_id() => reply,
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+
+    /// Sends a request for a step and waits for its answer.
+    pub(crate) async fn answer(&mut self, tool: &str, input: Value) -> AttemptOutcome {
+        self.send(self.request("step", tool, input)).await.unwrap();
+        self.reply().await.outcome
+    }
+
+    /// The same, for a step that must fail.
+    pub(crate) async fn failure(&mut self, tool: &str, input: Value) -> Failure {
+        failure(self.answer(tool, input).await)
+    }
+}
+
+/// Returns the failure of an outcome that must be one.
+pub(crate) fn failure(outcome: AttemptOutcome) -> Failure {
+    match outcome {
+        AttemptOutcome::Failure(failure) => failure,
+        AttemptOutcome::Output(output) => panic!("not a failure: {output:?}"),
+    }
+}
+
+/// Returns the outcome of a step that returned this value.
+pub(crate) fn returned(value: Value) -> AttemptOutcome {
+    AttemptOutcome::Output(Output::inline(value))
+}
+
+/// A tool that returns its input under the key `got`.
+pub(crate) fn echo(effect: Effect) -> Tool {
+    Tool::function(
+        "echo",
+        "Returns its input",
+        effect,
+        |input: Value| async move { Ok(json!({"got": input})) },
+    )
+}
