@@ -4,11 +4,13 @@
 //! configuration changes when the same messages travel over a server.
 
 mod memory;
+mod patient;
 
 use foreplan_protocol::{Message, Subject};
 use futures::future::BoxFuture;
 
 pub use memory::MemoryBus;
+pub use patient::publish_patiently;
 
 /// Carries messages between agents.
 pub trait Bus: Send + Sync + 'static {

@@ -116,3 +116,15 @@ impl FromIterator<ToolDescriptor> for Inventory {
         Self { tools: tools.into_iter().map(|t| (t.name.clone(), Arc::new(t))).collect() }
     }
 }
+
+/// Tells which tools there are now: the toolbox of this process, or what a server lists.
+pub trait InventorySource: Send + Sync + 'static {
+    /// Returns the inventory as it is at this moment.
+    fn inventory(&self) -> Arc<Inventory>;
+}
+
+impl<F: Fn() -> Arc<Inventory> + Send + Sync + 'static> InventorySource for F {
+    fn inventory(&self) -> Arc<Inventory> {
+        self()
+    }
+}

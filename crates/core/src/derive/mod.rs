@@ -15,6 +15,7 @@
 
 mod explain;
 mod graph;
+mod have;
 mod knuth;
 mod plan;
 mod search;
