@@ -8,6 +8,7 @@ mod discover;
 mod error;
 mod file;
 mod params;
+mod plan_file;
 mod resolve;
 mod source;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use file::{
     ProjectSection, SpecialistSection, StoreSection, Sync, ToolsSection,
 };
 pub use params::parse as parse_param;
+pub use plan_file::PlanFile;
 pub use resolve::{Overrides, Project};
 pub use source::Source;
 

@@ -12,7 +12,7 @@ use foreplan_core::{
 };
 use serde_json::{Map, Value};
 
-use super::{Error, FILE_NAME, File, PlannerKind, Problem, Source, find, nearest, params};
+use super::{Error, FILE_NAME, File, PlanFile, PlannerKind, Problem, Source, find, nearest, params};
 
 /// A project: its file, read and checked, and the folder that it lies in.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Project {
                             .fix("add `plan = \"plan.json\"`; `foreplan plan -o plan.json` writes one"),
                     )
                 })?;
-                Ok(PlannerSpec::Runbook { plan: Arc::new(self.read_plan(path)?) })
+                Ok(PlannerSpec::Runbook { plan: Arc::new(PlanFile::read(&self.folder.join(path))?.plan) })
             }
             PlannerKind::Model => Err(self
                 .source
@@ -239,14 +239,6 @@ impl Project {
             return Err(self.source.place(problem).into());
         }
         Ok(PlannerSpec::Derive { produce: section.produce.clone() })
-    }
-
-    fn read_plan(&self, path: &Path) -> Result<Plan, Error> {
-        let path = self.folder.join(path);
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        Plan::parse(&text)
-            .map_err(|e| Problem::new("", format!("`{}` is no plan: {e}", path.display())).into())
     }
 
     fn guidance(&self) -> Result<Option<String>, Error> {

@@ -1,0 +1,139 @@
+//! The lines of `--json`: a contract. Fields are added, never changed.
+
+use foreplan_core::{
+    envelope::Envelope,
+    finding::Finding,
+    id::{RunId, StepId},
+    plan::Plan,
+    time::{self, Timestamp},
+    tool::ToolDescriptor,
+    view::{Status, StepStatus, WaitKind},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::render::list;
+
+/// Something that happened while a run was carried on.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "progress")]
+pub struct ProgressLine {
+    /// The run.
+    pub run: RunId,
+    /// When.
+    #[serde(with = "time::rfc3339")]
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// The step; null: the run.
+    pub step: Option<StepId>,
+    /// Where the step stands now.
+    pub status: Option<StepStatus>,
+    /// More, for people.
+    pub message: String,
+}
+
+/// A run of a list.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "run")]
+pub struct RunLine {
+    /// The run.
+    pub run: RunId,
+    /// Its project.
+    pub project: String,
+    /// What it is for.
+    pub goal: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What it waits for.
+    pub waiting_for: Option<WaitKind>,
+    /// Since when it stands there.
+    #[serde(with = "time::rfc3339")]
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it was accepted.
+    #[serde(with = "time::rfc3339")]
+    #[schemars(with = "String")]
+    pub created_at: Timestamp,
+    /// Steps done.
+    pub steps_done: u32,
+    /// Steps of the plan in force.
+    pub steps: u32,
+    /// Adopted plan versions after the first.
+    pub replans: u32,
+    /// Whether no process carries it on although it could go on.
+    pub interrupted: bool,
+    /// Why it does not go on by itself, if it does not.
+    pub stuck: Option<String>,
+}
+
+impl From<&list::Row> for RunLine {
+    fn from(row: &list::Row) -> Self {
+        Self {
+            run: row.run,
+            project: row.project.clone(),
+            goal: row.goal.clone(),
+            status: row.status,
+            waiting_for: row.waiting,
+            since: row.since,
+            created_at: row.created_at,
+            steps_done: row.steps.0,
+            steps: row.steps.1,
+            replans: row.replans,
+            interrupted: row.interrupted,
+            stuck: list::reason(row).map(|(reason, _)| reason.to_owned()),
+        }
+    }
+}
+
+/// Figures over many runs.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "stats")]
+pub struct StatsLine {
+    /// The figures.
+    #[serde(flatten)]
+    pub stats: list::Stats,
+}
+
+/// A plan: also the form of the file that `plan -o` writes.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "plan")]
+pub struct PlanLine {
+    /// Who made it.
+    pub by: String,
+    /// The plan.
+    pub plan: Plan,
+    /// What an approval of it covers.
+    pub envelope: Option<Envelope>,
+    /// What `check` says of it.
+    pub findings: Vec<Finding>,
+}
+
+/// One finding of `check`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "finding")]
+pub struct FindingLine {
+    /// The finding.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// The last line of `check`.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "check")]
+pub struct CheckLine {
+    /// Whether the plan can be adopted.
+    pub valid: bool,
+    /// How many findings keep it from that.
+    pub errors: usize,
+    /// How many a person should know.
+    pub advice: usize,
+}
+
+/// A tool of the inventory.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "tool")]
+pub struct ToolLine {
+    /// The tool.
+    #[serde(flatten)]
+    pub tool: ToolDescriptor,
+}

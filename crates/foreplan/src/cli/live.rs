@@ -1,0 +1,137 @@
+//! Progress while a run goes on: a tree that is drawn in place on a terminal, plain lines in a
+//! pipe, JSON lines for programs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use foreplan_core::{
+    id::{RunId, StepId},
+    view::StepStatus,
+};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{
+    lines::ProgressLine,
+    output::Output,
+    paint::clean,
+    render::{
+        Look,
+        progress::{self, Line},
+    },
+};
+
+/// How often what is drawn in place is drawn again.
+const TICK: Duration = Duration::from_millis(120);
+
+/// How many running steps are drawn at once, so that a wide plan fits a screen.
+const ROWS_MAX: usize = 12;
+
+/// Shows progress.
+#[derive(Debug)]
+pub struct Live {
+    look: Look,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Json,
+    Plain,
+    Tree(Tree),
+}
+
+#[derive(Debug)]
+struct Tree {
+    all: MultiProgress,
+    bar: ProgressBar,
+    running: BTreeMap<StepId, ProgressBar>,
+}
+
+impl Live {
+    /// Chooses the form that the output asks for.
+    #[must_use]
+    pub fn new(output: &Output) -> Self {
+        let form = if output.is_json() {
+            Form::Json
+        } else if output.is_live() {
+            Form::Tree(Tree::new())
+        } else {
+            Form::Plain
+        };
+        Self { look: output.look_stderr(), form }
+    }
+
+    /// Shows something that happened.
+    pub fn show(&mut self, output: &mut Output, run: RunId, line: &Line) {
+        match &mut self.form {
+            Form::Json => output.line(&ProgressLine {
+                run,
+                at: line.at,
+                step: line.step.clone(),
+                status: line.status,
+                message: line.message.clone(),
+            }),
+            Form::Plain => output.note(&progress::line(&self.look, line)),
+            Form::Tree(tree) => tree.show(&self.look, line),
+        }
+    }
+
+    /// Shows how far the run is.
+    pub fn counted(&mut self, done: usize, all: usize) {
+        if let Form::Tree(tree) = &self.form {
+            tree.bar.set_length(all as u64);
+            tree.bar.set_position(done as u64);
+        }
+    }
+
+    /// Takes away what is drawn in place, before something else is printed.
+    pub fn clear(&mut self) {
+        if let Form::Tree(tree) = &mut self.form {
+            for (_, row) in std::mem::take(&mut tree.running) {
+                row.finish_and_clear();
+            }
+            tree.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Tree {
+    fn new() -> Self {
+        let all = MultiProgress::new();
+        let bar = all.add(ProgressBar::new(0));
+        let style = ProgressStyle::with_template("  {bar:24.cyan/dim} {pos}/{len} steps  {elapsed:.dim}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("━━╌"));
+        }
+        bar.enable_steady_tick(TICK);
+        Self { all, bar, running: BTreeMap::new() }
+    }
+
+    fn show(&mut self, look: &Look, line: &Line) {
+        if let (Some(step), Some(status)) = (&line.step, line.status) {
+            if status == StepStatus::Running {
+                self.start(step, &line.message);
+                return;
+            }
+            if let Some(row) = self.running.remove(step) {
+                row.finish_and_clear();
+                self.all.remove(&row);
+            }
+        }
+        // A terminal that cannot be written to shows nothing; the record has it all.
+        let _ = self.all.println(progress::line(look, line));
+    }
+
+    fn start(&mut self, step: &StepId, message: &str) {
+        if self.running.contains_key(step) || self.running.len() >= ROWS_MAX {
+            return;
+        }
+        let row = self.all.insert_before(&self.bar, ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} running     {msg}  {elapsed:.dim}")
+        {
+            row.set_style(style);
+        }
+        row.set_message(clean(&format!("{step}  {message}")).trim_end().to_owned());
+        row.enable_steady_tick(TICK);
+        self.running.insert(step.clone(), row);
+    }
+}

@@ -1,0 +1,4 @@
+//! The verbs: each parses, asks the library, renders.
+
+pub mod init;
+pub mod schema;
