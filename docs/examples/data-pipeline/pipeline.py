@@ -158,15 +158,15 @@ def report(cents, sales, orphans, parts):
     return {"path": "out/report.md", "report": text}
 
 
-def record_effect(name):
+def record_effect():
     """Appends this call's line, once for each key. The lock makes reading and appending one act."""
-    key = os.environ["FOREPLAN_IDEMPOTENCY_KEY"]
+    key, step = os.environ["FOREPLAN_IDEMPOTENCY_KEY"], os.environ["FOREPLAN_STEP"]
     with open(STATE / "effects.log", "a+") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         log.seek(0)
         if any(line.split()[0] == key for line in log):
             return
-        log.write(f"{key} {name}\n")
+        log.write(f"{key} {step}\n")
         log.flush()
         os.fsync(log.fileno())
 
@@ -180,7 +180,7 @@ def main():
     try:
         time.sleep(STEP_SECONDS / 2)
         result = VERBS[verb](**given)
-        record_effect(f"{verb} {given.get('dataset') or given.get('by') or ''}".strip())
+        record_effect()
         # A kill in this pause falls between the effect and its entry in the journal.
         time.sleep(STEP_SECONDS / 2)
         print(json.dumps(result))
