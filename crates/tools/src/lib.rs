@@ -13,12 +13,17 @@
 //! Nothing here knows of runs beyond their ids, retries a call, or decides about permits.
 
 mod call;
+pub mod declare;
+mod kind;
+mod pattern;
+mod project;
 mod schema;
 mod secrets;
 mod tool;
 mod toolbox;
 
 pub use call::{Call, Handler, LogSink, Stream};
+pub use project::Project;
 pub use schema::InvalidSchema;
 pub use secrets::Secrets;
 pub use tool::{Signature, Tool};

@@ -86,6 +86,11 @@ impl Secrets {
         failure
     }
 
+    /// Returns the length of the longest, in bytes.
+    pub(crate) fn longest(&self) -> usize {
+        self.values.first().map_or(0, String::len)
+    }
+
     fn redact_string(&self, text: &mut String) {
         if let Some(redacted) = self.redact_text(text) {
             *text = redacted;
