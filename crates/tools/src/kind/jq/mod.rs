@@ -101,7 +101,11 @@ fn thrown(error: Option<jaq_json::Error>) -> Failure {
     let message = error.to_string();
     let value = value::into_json(error.into_val()).unwrap_or_default();
     match super::text::typed_failure(&value) {
-        Some(failure) => failure,
+        Some(mut failure) => {
+            // The same input gives the same answer.
+            failure.retryable.get_or_insert(false);
+            failure
+        }
         None => {
             let message = value.as_str().map_or(message, str::to_owned);
             Failure::new(FailureKind::Tool, "jq_error", message).retryable(false)

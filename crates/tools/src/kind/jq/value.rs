@@ -12,6 +12,9 @@ use super::{
 /// How deep an output may be nested: as deep as JSON readers go.
 const DEPTH_MAX: usize = 120;
 
+/// Below this, canonical JSON writes whole numbers without an exponent.
+const WRITTEN_AS_INTEGER_BELOW: f64 = 1e21;
+
 pub(super) fn from_json(value: &Value) -> Val {
     match value {
         Value::Null => Val::Null,
@@ -79,16 +82,18 @@ impl Converter {
 /// Returns the number as JSON has it: whole numbers as integers, as `6 / 2` is one; what is no number
 /// as null, as jq prints it.
 fn convert_number(number: &Num) -> Result<Value, Failure> {
+    let too_large = || Err(failed("the output holds an integer beyond 2^53-1; use `tostring`"));
     let float = match number {
         Num::Int(n) if n.unsigned_abs() as u64 <= INTEGER_MAX => return Ok(Value::from(*n as i64)),
-        Num::Int(_) | Num::BigInt(_) => {
-            return Err(failed("the output holds an integer beyond 2^53-1; use `tostring`"));
-        }
+        Num::Int(_) | Num::BigInt(_) => return too_large(),
         Num::Float(n) => *n,
         Num::Dec(text) => text.parse().unwrap_or(f64::NAN),
     };
     if float.fract() == 0.0 && float.abs() <= INTEGER_MAX as f64 {
         return Ok(Value::from(float as i64));
+    }
+    if float.fract() == 0.0 && float.abs() < WRITTEN_AS_INTEGER_BELOW {
+        return too_large();
     }
     Ok(Number::from_f64(float).map_or(Value::Null, Value::Number))
 }
