@@ -18,7 +18,7 @@ test:
 
 # Accept what the golden transcripts say now; read the diff before you commit it
 golden-update:
-    FOREPLAN_GOLDEN=update cargo test -p foreplan-tests
+    UPDATE_GOLDEN=1 cargo test -p foreplan-tests
 
 # Run one seed of the simulation
 sim seed:

@@ -1,1 +1,24 @@
+//! What the tests of several crates share. No crate depends on it outside of its tests.
+//!
+//! * [`copy_project`]: a project folder that a test may change;
+//! * [`TestClock`] and [`Ids`]: time and names that are the same at every run;
+//! * [`Calls`], [`count_calls`], [`fail_times`] and [`Gate`]: tools that say how often they were
+//!   called, fail as told, or wait for the test;
+//! * [`Normalizer`] and [`assert_golden`]: transcripts without what differs from run to run, compared
+//!   with a file.
+//!
+//! Its functions panic where a test would: a fixture that cannot be set up is a failed test.
 
+mod clock;
+mod golden;
+mod ids;
+mod normalize;
+mod project;
+mod tools;
+
+pub use clock::TestClock;
+pub use golden::assert_golden;
+pub use ids::Ids;
+pub use normalize::Normalizer;
+pub use project::copy_project;
+pub use tools::{Calls, Gate, count_calls, fail_times};
