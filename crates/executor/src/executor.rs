@@ -219,37 +219,16 @@ mod tests {
         failure::{EffectState, Failure},
         id::RunId,
         input::{AttemptOutcome, AttemptReply},
-        payload::{Output, PayloadRef},
+        payload::Output,
         tool::Effect,
     };
+    use foreplan_journal::MemoryPayloads;
     use foreplan_protocol::{Reply, StepRequest};
     use foreplan_tools::{Specialist, Tool};
-    use futures::future::BoxFuture;
     use serde_json::{Value, json};
     use tokio::sync::{Notify, mpsc};
 
     use super::*;
-
-    /// Steps of these tests keep nothing.
-    struct NoPayloads;
-
-    impl Payloads for NoPayloads {
-        fn put(
-            &self,
-            run: RunId,
-            _: Arc<Value>,
-        ) -> BoxFuture<'_, Result<PayloadRef, foreplan_journal::Error>> {
-            Box::pin(std::future::ready(Err(foreplan_journal::Error::NoRun(run))))
-        }
-
-        fn get(
-            &self,
-            run: RunId,
-            _: PayloadRef,
-        ) -> BoxFuture<'_, Result<Arc<Value>, foreplan_journal::Error>> {
-            Box::pin(std::future::ready(Err(foreplan_journal::Error::NoRun(run))))
-        }
-    }
 
     fn request(toolbox: &Toolbox, step: &str, hang: bool) -> Message {
         let tool = toolbox.get("hang").unwrap().descriptor();
@@ -291,7 +270,12 @@ mod tests {
         bus.serve_trackers(Box::new(move |message| {
             sender.send(message).map_err(|_| foreplan_bus::Error::Gone("the test".to_owned()))
         }));
-        let spawned = Executor::spawn(bus.clone(), toolbox.clone(), Arc::new(NoPayloads), Options::default());
+        let spawned = Executor::spawn(
+            bus.clone(),
+            toolbox.clone(),
+            Arc::new(MemoryPayloads::default()),
+            Options::default(),
+        );
         let executor = spawned.await.unwrap();
         let to = || Subject::Executor("pool".into());
         bus.publish(to(), request(&toolbox, "running", true)).await.unwrap();

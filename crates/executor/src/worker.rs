@@ -8,6 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use foreplan_core::{
     failure::{EffectState, Failure, FailureKind},
     payload::Output,
+    run::PERMIT_DENIED,
     tool::Effect,
 };
 use foreplan_protocol::{Message, PermitRequest, StepRequest, Subject};
@@ -190,7 +191,7 @@ fn cancelled() -> Failure {
 
 fn denied(why: &str) -> Failure {
     let message = format!("there is no permit for this irreversible call: {why}; it was not made");
-    Failure::new(FailureKind::Cancelled, "permit_denied", message).retryable(true).effect(EffectState::None)
+    Failure::new(FailureKind::Cancelled, PERMIT_DENIED, message).retryable(true).effect(EffectState::None)
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

@@ -1,13 +1,6 @@
 //! An executor with one pool, and what its tracker sees.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use foreplan_bus::{Bus, Error, MemoryBus};
 use foreplan_core::{
@@ -15,16 +8,15 @@ use foreplan_core::{
     failure::Failure,
     id::{RunId, ToolName},
     input::{AttemptOutcome, AttemptReply},
-    payload::{Output, PayloadRef},
+    payload::Output,
     time::Timestamp,
     tool::Effect,
 };
 use foreplan_executor::{Executor, ExecutorHandle, Options};
-use foreplan_journal::Payloads;
+use foreplan_journal::MemoryPayloads;
 use foreplan_protocol::{Message, PermitAnswer, PermitRequest, Reply, StepRequest, Subject};
+use foreplan_testkit::{Ids, TestClock};
 use foreplan_tools::{Specialist, Tool, Toolbox};
-use futures::future::{BoxFuture, FutureExt as _, ready};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -33,30 +25,7 @@ pub(crate) const POOL: &str = "pool";
 
 /// The run of every test.
 pub(crate) fn run_id() -> RunId {
-    RunId(uuid::Uuid::from_u128(7))
-}
-
-/// Keeps payloads in memory.
-#[derive(Default)]
-pub(crate) struct MemoryPayloads(Mutex<HashMap<Digest, Arc<Value>>>);
-
-impl Payloads for MemoryPayloads {
-    fn put(&self, _: RunId, value: Arc<Value>) -> BoxFuture<'_, Result<PayloadRef, foreplan_journal::Error>> {
-        let text = value.to_string();
-        let payload = PayloadRef { sha256: Digest::of_bytes(text.as_bytes()), bytes: text.len() as u64 };
-        self.0.lock().insert(payload.sha256, value);
-        ready(Ok(payload)).boxed()
-    }
-
-    fn get(
-        &self,
-        _: RunId,
-        payload: PayloadRef,
-    ) -> BoxFuture<'_, Result<Arc<Value>, foreplan_journal::Error>> {
-        let found = self.0.lock().get(&payload.sha256).cloned();
-        let missing = || foreplan_journal::Error::Payload { payload, reason: "it is missing".to_owned() };
-        ready(found.ok_or_else(missing)).boxed()
-    }
+    Ids::seeded(7).run()
 }
 
 /// An executor, and what its tracker sees.
@@ -89,11 +58,8 @@ impl Setup {
         bus.serve_trackers(Box::new(move |message| {
             sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))
         }));
-        let ticks = AtomicI64::new(0);
-        let options = Options {
-            clock: Arc::new(move || Timestamp(ticks.fetch_add(1, Ordering::Relaxed))),
-            ..Options::default()
-        };
+        let clock = TestClock::ticking(Timestamp(0), Duration::from_micros(1));
+        let options = Options { clock: clock.reader(), ..Options::default() };
         let executor =
             Executor::spawn(bus.clone(), toolbox.clone(), payloads.clone(), options).await.unwrap();
         Self { bus, executor, payloads, toolbox, tracker }
