@@ -14,6 +14,7 @@
 pub mod action;
 pub mod budget;
 pub mod derive;
+pub mod diff;
 pub mod digest;
 pub mod envelope;
 pub mod event;
