@@ -1,15 +1,23 @@
 //! What a run does when reality disagrees with its plan: strategies, rules, and the decisions that
 //! replanners make.
+//!
+//! [`rules`] answers from the rules of a run; [`decide`] and [`exhausted`] say what its strategy
+//! makes of a failure that no rule and no replanner knows. The replanner calls them; the state
+//! machine carries out what was decided.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod patch;
+pub mod rules;
+mod strategy;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    id::StepId,
-    plan::{Plan, Step},
-};
+use crate::plan::Plan;
+
+pub use patch::{Insert, Patch, PatchError};
+pub use strategy::{Failed, Next, decide, exhausted};
 
 /// How a run answers a step that failed for good.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -130,89 +138,5 @@ impl ReplanDecision {
             Self::Ask { .. } => "ask",
             Self::Pass => "pass",
         }
-    }
-}
-
-/// A change to a plan, applied to the version that the request named.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
-pub struct Patch {
-    /// Steps to add, each before the steps that are to wait for it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub insert: Vec<Insert>,
-    /// Steps to put in the place of those named.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub replace: BTreeMap<StepId, Step>,
-    /// Steps to take out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub drop: Vec<StepId>,
-}
-
-/// A step to add to a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Insert {
-    /// The new step.
-    pub step: Step,
-    /// The steps that wait for it.
-    pub before: Vec<StepId>,
-}
-
-/// A patch that cannot be applied to the plan it was made for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatchError {
-    /// It names a step that the plan does not have.
-    #[error("the patch names `{0}`, which is no step of the plan")]
-    UnknownStep(StepId),
-    /// It adds a step under an id that the plan has.
-    #[error("the patch adds `{0}`, which the plan has already")]
-    DuplicateStep(StepId),
-}
-
-impl Patch {
-    /// Returns the plan that results from applying this patch to `plan`. Steps that needed a
-    /// dropped one no longer do.
-    ///
-    /// # Errors
-    ///
-    /// If the patch and the plan do not fit; whether the result is a good plan is for `check`.
-    pub fn apply(&self, plan: &Plan) -> Result<Plan, PatchError> {
-        let mut plan = plan.clone();
-        let position = |plan: &Plan, id: &StepId| {
-            plan.steps.iter().position(|s| s.id == *id).ok_or_else(|| PatchError::UnknownStep(id.clone()))
-        };
-        for (id, step) in &self.replace {
-            let at = position(&plan, id)?;
-            plan.steps[at] = step.clone();
-            rename_needs(&mut plan, id, &step.id);
-        }
-        for id in &self.drop {
-            let at = position(&plan, id)?;
-            plan.steps.remove(at);
-            for step in &mut plan.steps {
-                step.needs.retain(|n| n != id);
-            }
-        }
-        for Insert { step, before } in &self.insert {
-            if plan.steps.iter().any(|s| s.id == step.id) {
-                return Err(PatchError::DuplicateStep(step.id.clone()));
-            }
-            let mut first = plan.steps.len();
-            for id in before {
-                let at = position(&plan, id)?;
-                plan.steps[at].needs.push(step.id.clone());
-                first = first.min(at);
-            }
-            plan.steps.insert(first, step.clone());
-        }
-        Ok(plan)
-    }
-}
-
-fn rename_needs(plan: &mut Plan, from: &StepId, to: &StepId) {
-    if from == to {
-        return;
-    }
-    for need in plan.steps.iter_mut().flat_map(|s| &mut s.needs).filter(|n| *n == from) {
-        *need = to.clone();
     }
 }

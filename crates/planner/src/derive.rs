@@ -1,16 +1,14 @@
 //! The derive planner: from the wanted artifacts backwards over the tools' types.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use foreplan_core::{
-    action::Trigger,
-    derive::{self, DeriveRequest, Have},
+    derive::{self, DeriveRequest, Progress},
     finding::Finding,
     goal::PlannerSpec,
-    id::ToolName,
     tool::Inventory,
 };
-use foreplan_protocol::{PlanRequest, ReplanContext};
+use foreplan_protocol::PlanRequest;
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{Planned, Planner};
@@ -51,28 +49,23 @@ fn answer(request: &PlanRequest, inventory: &Inventory) -> Planned {
     let PlannerSpec::Derive { produce } = &spec.planner else {
         return Planned::none("wrong_planner", "the run names no artifacts; give it `produce`");
     };
-    let mut wanted =
-        DeriveRequest { goal: &spec.goal, ..DeriveRequest::new(inventory, produce, &spec.params) };
-    if let Some(context) = &request.context {
-        wanted.have = context
-            .plan
-            .as_ref()
-            .map_or_else(Have::default, |plan| Have::of(inventory, plan, &context.outputs));
-        wanted.avoid = failed_tools(context);
-    }
-    match derive::derive(&wanted) {
+    let wanted = DeriveRequest { goal: &spec.goal, ..DeriveRequest::new(inventory, produce, &spec.params) };
+    let progress = request.context.as_ref().and_then(|context| {
+        Some(Progress {
+            plan: context.plan.as_ref()?,
+            outputs: &context.outputs,
+            failed_tools: &context.failed_tools,
+            failed_step: context.trigger.step(),
+        })
+    });
+    let derived = match progress {
+        Some(progress) => derive::derive_again(&wanted, &progress),
+        None => derive::derive(&wanted),
+    };
+    match derived {
         Ok(derived) => Planned::plan(Arc::new(derived.plan)),
         Err(error) => Planned::none(error.code(), error.to_string()).findings(findings(&error)),
     }
-}
-
-fn failed_tools(context: &ReplanContext) -> BTreeSet<ToolName> {
-    let mut failed: BTreeSet<ToolName> = context.failed_tools.iter().cloned().collect();
-    if let (Trigger::StepFailed { step, .. }, Some(plan)) = (context.trigger.as_ref(), &context.plan) {
-        let id = step.as_item().map_or(step.as_str(), |(parent, _)| parent);
-        failed.extend(plan.position(id).and_then(|at| plan.step(at).tool.clone()));
-    }
-    failed
 }
 
 fn findings(error: &derive::Error) -> Vec<Finding> {

@@ -1,5 +1,7 @@
 //! The planner over the memory bus, with a test in the place of the tracker.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::{sync::Arc, time::Duration};
 
 use foreplan_bus::{Bus as _, Error, MemoryBus};
@@ -168,6 +170,7 @@ async fn derive_asked_again_keeps_what_is_done_and_avoids_what_failed() {
         outputs: [("load".parse().unwrap(), Output::inline(json!({"rows": []})))].into(),
         statuses: [].into(),
         failed_tools: vec![],
+        attempts: 0,
         rule_uses: [].into(),
         earlier_replans: 0,
     };
@@ -189,6 +192,7 @@ async fn a_runbook_is_the_plan_as_it_was_written_and_no_answer_to_a_refusal() {
         outputs: [].into(),
         statuses: [].into(),
         failed_tools: vec![],
+        attempts: 0,
         rule_uses: [].into(),
         earlier_replans: 0,
     };

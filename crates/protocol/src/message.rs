@@ -90,6 +90,9 @@ pub struct ReplanContext {
     pub statuses: BTreeMap<StepId, String>,
     /// Tools that failed for good in this run.
     pub failed_tools: Vec<ToolName>,
+    /// Attempts of the step that failed, over the whole run; 0 if it is about none.
+    #[serde(default)]
+    pub attempts: u32,
     /// How often each rule has answered, by its position.
     pub rule_uses: BTreeMap<u32, u32>,
     /// How many replans were asked for because of this step before.

@@ -13,9 +13,9 @@
 //!                 └────▶ explain, where something wanted cannot be made
 //! ```
 
+mod again;
 mod explain;
 mod graph;
-mod have;
 mod knuth;
 mod plan;
 mod search;
@@ -35,6 +35,7 @@ use crate::{
     tool::{Inventory, ToolDescriptor},
 };
 
+pub use again::{Progress, derive_again};
 pub use explain::{Link, Missing, NoProducer, Obstacle};
 
 /// Nodes that the search may expand. Optimal plans over shared cost are NP-hard to find; this many
