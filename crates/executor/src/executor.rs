@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use foreplan_bus::{Bus, Consumer};
+use foreplan_core::id::{RunId, StepId};
 use foreplan_journal::Payloads;
 use foreplan_protocol::{Cancel, Message, PermitAnswer, Subject};
 use foreplan_tools::{LogSink, Toolbox};
@@ -17,12 +18,15 @@ use crate::{
     pool::{Inbox, Pool, Shared},
 };
 
+/// Returns where the tools of one attempt write what they print.
+pub type Logs = Arc<dyn Fn(RunId, &StepId, u32) -> Arc<dyn LogSink> + Send + Sync>;
+
 /// What an executor is made of besides its tools.
 pub struct Options {
     /// What the time in answers is read from.
     pub clock: Clock,
     /// Where tools write what they print.
-    pub log: Option<Arc<dyn LogSink>>,
+    pub log: Option<Logs>,
 }
 
 impl Default for Options {

@@ -25,7 +25,7 @@ mod pool;
 mod worker;
 
 pub use clock::{Clock, system_clock};
-pub use executor::{Error, Executor, ExecutorHandle, Options};
+pub use executor::{Error, Executor, ExecutorHandle, Logs, Options};
 pub use payload::OUTPUT_BYTES_MAX;
 pub use pool::QUEUE_MAX;
 pub use worker::{PERMIT_WAIT, STOP_GRACE};

@@ -16,7 +16,7 @@ use foreplan_bus::{Bus, Consumer, Error};
 use foreplan_core::id::{Capability, ToolName};
 use foreplan_journal::Payloads;
 use foreplan_protocol::{Message, StepRequest};
-use foreplan_tools::{LogSink, Specialist, Toolbox};
+use foreplan_tools::{Specialist, Toolbox};
 use parking_lot::RwLock;
 use ractor::{
     Actor, ActorCell, ActorId, MessagingErr, SpawnErr,
@@ -26,7 +26,7 @@ use ractor::{
     },
 };
 
-use crate::{attempt::Attempt, attempts::Attempts, clock::Clock, worker::StepWorker};
+use crate::{attempt::Attempt, attempts::Attempts, clock::Clock, executor::Logs, worker::StepWorker};
 
 /// Attempts that may wait for a worker of one pool: a thousand runs with 64 steps in flight each,
 /// at about half a kilobyte an attempt.
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) payloads: Arc<dyn Payloads>,
     pub(crate) attempts: Attempts,
     pub(crate) clock: Clock,
-    pub(crate) log: Option<Arc<dyn LogSink>>,
+    pub(crate) log: Option<Logs>,
 }
 
 /// The pool of one specialist.

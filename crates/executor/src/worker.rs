@@ -163,7 +163,7 @@ impl StepWorker {
             idempotency_key: request.idempotency_key,
             timeout: request.timeout,
             cancel: attempt.cancel.clone(),
-            log: self.pool.shared.log.clone(),
+            log: self.pool.shared.log.as_ref().map(|open| open(request.run, &request.step, request.attempt)),
         };
         let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(&request.tool, call));
         match timeout(request.timeout.saturating_add(STOP_GRACE), calling.catch_unwind()).await {

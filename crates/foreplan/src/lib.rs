@@ -3,3 +3,4 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+pub mod logs;
