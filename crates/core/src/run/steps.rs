@@ -116,13 +116,13 @@ impl Turn<'_> {
 
     /// Goes on after a step that is done, with what the shell found out about those it unlocks.
     pub(super) fn after_success(&mut self, at: u32, ready: &[(StepId, Readiness)], done: bool) {
+        if done {
+            return self.succeed();
+        }
         if let Some((parent, _)) = self.run.steps[at as usize].parent {
             self.queue_items(parent);
         }
         self.evaluated(ready);
-        if done {
-            self.succeed();
-        }
     }
 
     fn late(&mut self, reply: &AttemptReply) {
