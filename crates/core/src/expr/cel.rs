@@ -152,6 +152,11 @@ impl Cel {
         self.parsed.names.paths.iter().map(|path| through_steps(path).unwrap_or_else(|| path.clone()))
     }
 
+    /// Returns the places as they are written: `steps.a.b` is a place inside `steps`.
+    pub fn raw_paths(&self) -> impl Iterator<Item = &Path> {
+        self.parsed.names.paths.iter()
+    }
+
     /// Evaluates the expression. Of `vars` only those that the expression names are converted, and
     /// of these only what it looks at. `steps` is made of the variables that it is asked for, unless
     /// it is among them itself.
@@ -260,7 +265,7 @@ fn tokens(source: &str) -> usize {
     let mut count = 0;
     for c in source.chars() {
         let word = c.is_alphanumeric() || c == '_';
-        if !c.is_whitespace() && !(word && in_word) {
+        if !(c.is_whitespace() || word && in_word) {
             count += 1;
         }
         in_word = word;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// What an object in an input is.
 #[derive(Debug, PartialEq)]
-pub(super) enum Marker<'a> {
+pub(crate) enum Marker<'a> {
     /// `{"$ref": "step.field", "default": …}`
     Ref {
         /// The place, as written.
@@ -25,7 +25,7 @@ pub(super) enum Marker<'a> {
 /// # Errors
 ///
 /// Why it is no marker although it looks like one.
-pub(super) fn marker(fields: &Map<String, Value>) -> Result<Marker<'_>, String> {
+pub(crate) fn marker(fields: &Map<String, Value>) -> Result<Marker<'_>, String> {
     // Markers have one key, or two; everything larger is looked through only for a misplaced one.
     if !fields.keys().any(|key| key.starts_with('$')) {
         return Ok(Marker::None);

@@ -14,8 +14,9 @@ mod template_names;
 
 pub use bind::{BindError, Scope, StepValue, bind, evaluate, holds, render};
 pub use cel::{Cel, CelError, SOURCE_BYTES_MAX};
+pub(crate) use marker::{Marker, marker};
 pub use path::{InvalidPath, Path, Segment};
-pub(crate) use reference::{Analysis, analyze, condition};
+pub(crate) use reference::{Analysis, analyze, condition, value_references};
 pub use reference::{Reference, references};
 pub use template::{TEMPLATE_BYTES_MAX, Template, TemplateError};
 

@@ -66,6 +66,17 @@ pub(crate) fn analyze(step: &Step) -> Result<Analysis, Vec<Finding>> {
     collect.finish().map(|references| Analysis { references, when, expect })
 }
 
+/// Returns every use of a step by a value with markers that may name `variables` besides.
+pub(crate) fn value_references(
+    value: &Value,
+    field: &str,
+    variables: &'static [&'static str],
+) -> Result<Vec<Reference>, Vec<Finding>> {
+    let mut collect = Collect::new(variables);
+    collect.value(value, &Place::root(field));
+    collect.finish()
+}
+
 /// Parses a condition that may name steps and `variables`, and returns it with the steps it names.
 pub(crate) fn condition(
     source: &str,
