@@ -105,6 +105,17 @@ impl Error {
         matches!(self, Self::Store { .. } | Self::Busy)
     }
 
+    /// Returns the error for one more of those whom the failure of one transaction concerns.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Full(why) => Self::Full(why.clone()),
+            Self::Busy => Self::Busy,
+            Self::Damaged { path, reason } => Self::Damaged { path: path.clone(), reason: reason.clone() },
+            Self::Store { doing, source } => Self::store(doing, source.to_string()),
+            other => Self::store("the journal is written", other.to_string()),
+        }
+    }
+
     /// Wraps what a store's own parts report.
     pub(crate) fn store(
         doing: &'static str,

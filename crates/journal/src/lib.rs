@@ -7,8 +7,11 @@ pub mod chain;
 mod error;
 mod memory;
 mod payloads;
+mod process;
 mod record;
 mod run_store;
+mod sqlite;
+mod store;
 
 use std::sync::Arc;
 
@@ -20,8 +23,11 @@ pub use chain::{Report, Stored};
 pub use error::Error;
 pub use memory::MemoryJournal;
 pub use payloads::{FilePayloads, MemoryPayloads};
+pub use process::{ProcessLock, Processes};
 pub use record::{Head, NewRun, Progress, RunFilter, RunRecord};
 pub use run_store::{Claim, Outcome, Pruned, RunStore, Stats};
+pub use sqlite::{Options, SqliteJournal, SyncMode};
+pub use store::Store;
 
 /// Keeps the entries of runs, and an index of the runs.
 pub trait Journal: Send + Sync + 'static {

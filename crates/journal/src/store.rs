@@ -1,0 +1,51 @@
+//! A store as a whole: the journal with its run index, the payloads, and this process's place among
+//! those that use it.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{Error, MemoryJournal, MemoryPayloads, Options, Payloads, ProcessLock, RunStore, SqliteJournal};
+
+/// The one process of a store in memory.
+const MEMORY_PROCESS: &str = "memory";
+
+/// What a process needs of a store.
+#[derive(Clone)]
+pub struct Store {
+    /// The journal and its run index.
+    pub journal: Arc<dyn RunStore>,
+    /// Where large values are kept.
+    pub payloads: Arc<dyn Payloads>,
+    process: Option<Arc<ProcessLock>>,
+}
+
+impl Store {
+    /// Opens the store in a folder, and enters this process unless it only reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteJournal::open`].
+    pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
+        let journal = SqliteJournal::open(dir, options)?;
+        let process = if options.read_only {
+            None
+        } else {
+            let entered = journal.processes().enter();
+            Some(Arc::new(entered.map_err(|e| Error::store("the process is entered", e))?))
+        };
+        let payloads = Arc::new(journal.payloads().clone());
+        Ok(Self { journal: Arc::new(journal), payloads, process })
+    }
+
+    /// Makes a store that ends with the process.
+    #[must_use]
+    pub fn memory() -> Self {
+        let payloads = Arc::new(MemoryPayloads::default());
+        Self { journal: Arc::new(MemoryJournal::new(payloads.clone())), payloads, process: None }
+    }
+
+    /// Returns the name under which this process owns runs.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.process.as_ref().map_or(MEMORY_PROCESS, |process| process.id())
+    }
+}
