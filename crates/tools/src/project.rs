@@ -8,8 +8,9 @@ use std::{
 
 /// A project's folder and environment. Every path of a declaration is relative to the folder, and
 /// none leads out of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Project {
+    /// Invariant: absolute, without `.` and `..` where the disk allowed to find out.
     dir: PathBuf,
     env: BTreeMap<String, String>,
 }
@@ -34,7 +35,8 @@ impl Project {
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { dir: dir.into(), env }
+        let dir = dir.into();
+        Self { dir: dir.canonicalize().unwrap_or(dir), env }
     }
 
     /// Replaces the environment, as when a `.env` file adds to it.
@@ -67,8 +69,22 @@ impl Project {
     pub(crate) fn existing(&self, path: &str) -> Result<PathBuf, PathError> {
         let failed = |source| PathError::Io { path: path.to_owned(), source };
         let real = self.lexical(path)?.canonicalize().map_err(failed)?;
-        let dir = self.dir.canonicalize().map_err(failed)?;
-        if real.starts_with(&dir) { Ok(real) } else { Err(PathError::Outside(path.to_owned())) }
+        if real.starts_with(&self.dir) { Ok(real) } else { Err(PathError::Outside(path.to_owned())) }
+    }
+
+    /// Returns the path in the project of a file that an argument names, from the point of view of
+    /// `cwd`; nothing if it names no file of the project.
+    pub(crate) fn named_file(&self, cwd: &str, argument: &str) -> Option<String> {
+        let mut path = PathBuf::new();
+        for component in self.dir.join(cwd).join(argument).components() {
+            match component {
+                Component::ParentDir => drop(path.pop()),
+                Component::CurDir => {}
+                Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(component),
+            }
+        }
+        let inside = path.strip_prefix(&self.dir).ok()?.to_str()?.to_owned();
+        path.is_file().then_some(inside)
     }
 
     /// Returns where the program of a command is: a path from `cwd`, or what the project's `PATH`
@@ -78,6 +94,13 @@ impl Project {
             return Some(cwd.join(name)).filter(|path| path.is_file());
         }
         std::env::split_paths(self.var("PATH")?).map(|dir| dir.join(name)).find(|path| is_executable(path))
+    }
+}
+
+impl std::fmt::Debug for Project {
+    /// The environment may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Project").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 

@@ -83,7 +83,22 @@ impl Secrets {
     pub fn redact_failure(&self, mut failure: Failure) -> Failure {
         self.redact_string(&mut failure.code);
         self.redact_string(&mut failure.message);
+        self.redact_cut(&mut failure.message);
         failure
+    }
+
+    /// Replaces the start of a secret at the end of a message that was cut.
+    fn redact_cut(&self, message: &mut String) {
+        let Some(kept) = message.strip_suffix('…') else { return };
+        let starts_at = |secret: &str| {
+            let lengths = (SECRET_BYTES_MIN..secret.len()).rev().filter(|at| secret.is_char_boundary(*at));
+            lengths.map(|at| &secret[..at]).find(|start| kept.ends_with(start)).map(|s| kept.len() - s.len())
+        };
+        if let Some(at) = self.values.iter().find_map(|secret| starts_at(secret)) {
+            message.truncate(at);
+            message.push_str(REDACTED);
+            message.push('…');
+        }
     }
 
     /// Returns the length of the longest, in bytes.
@@ -154,6 +169,13 @@ mod tests {
         let failure = Failure::new(FailureKind::Tool, "hunter2", "no hunter2 here");
         let clean = secrets(&["hunter2"]).redact_failure(failure);
         assert_eq!((clean.code.as_str(), clean.message.as_str()), ("[redacted]", "no [redacted] here"));
+    }
+
+    #[test]
+    fn a_secret_that_a_long_message_cut_leaves_no_start() {
+        let text = format!("{}hunter2", "x".repeat(foreplan_core::failure::MESSAGE_BYTES_MAX - 5));
+        let clean = secrets(&["hunter2"]).redact_failure(Failure::new(FailureKind::Tool, "x", text));
+        assert!(clean.message.ends_with("x[redacted]…"), "{}", &clean.message[4000..]);
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub enum Error {
 /// The tools of this process with their compiled schemas.
 pub struct Toolbox {
     tools: HashMap<ToolName, Entry>,
+    inventory: Inventory,
     specialists: Vec<Specialist>,
     secrets: Arc<Secrets>,
 }
@@ -158,7 +159,8 @@ impl Builder {
         }
         check_verify(&entries)?;
         assign(&mut entries, &mut specialists)?;
-        Ok(Toolbox { tools: entries, specialists, secrets: Arc::new(secrets) })
+        let inventory = entries.values().map(|entry| entry.tool.descriptor.clone()).collect();
+        Ok(Toolbox { tools: entries, inventory, specialists, secrets: Arc::new(secrets) })
     }
 }
 
@@ -185,7 +187,7 @@ impl Toolbox {
     /// Returns what planners and the checker see.
     #[must_use]
     pub fn inventory(&self) -> Inventory {
-        self.tools.values().map(|entry| entry.tool.descriptor.clone()).collect()
+        self.inventory.clone()
     }
 
     /// Returns the tool of this name.

@@ -258,6 +258,25 @@ fn a_digest_covers_what_a_command_does() {
     assert_eq!(digest(&project, &without), before);
 }
 
+#[test]
+fn a_named_file_is_found_from_where_the_command_runs() {
+    let project = TestProject::new(&[("sub/a.sh", "1"), ("b.sh", "1")]);
+    let tool = |argument: &str| {
+        format!("[[command]]\nname = \"t\"\ncommand = [\"sh\", \"{argument}\"]\ncwd = \"sub\"")
+    };
+    let absolute = project.dir.path().canonicalize().unwrap().join("b.sh");
+    for (argument, file) in [
+        ("a.sh", "sub/a.sh"),
+        ("./a.sh", "sub/a.sh"),
+        ("../b.sh", "b.sh"),
+        (absolute.to_str().unwrap(), "b.sh"),
+    ] {
+        let before = digest(&project, &tool(argument));
+        project.write(file, argument);
+        assert_ne!(digest(&project, &tool(argument)), before, "{argument}");
+    }
+}
+
 #[tokio::test]
 async fn a_script_that_changed_since_it_was_loaded_is_not_run() {
     let project = TestProject::new(&[("deploy.sh", "echo 1 >> log")]);

@@ -29,6 +29,9 @@ use crate::{
 /// How much of the end of stderr a failure's message shows: the last screen of it.
 const STDERR_SHOWN_BYTES_MAX: usize = 2 * 1024;
 
+/// A file that is part of a tool is read at every call, to see that it is still what was approved.
+const NAMED_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 impl Command {
     pub(crate) fn tool(&self, project: &Project, known: &mut Secrets) -> Result<Tool, Error> {
         let common = self.common();
@@ -78,8 +81,11 @@ impl Command {
                 .collect::<Result<_, String>>()
                 .map_err(|e| self.common().error("files", e));
         }
-        let named = argv::paths(&self.command).map(|path| format!("{cwd}/{path}"));
-        Ok(named.filter_map(|path| Some((path.clone(), file_digest(project, &path).ok()?))).collect())
+        argv::paths(&self.command)
+            .filter_map(|argument| project.named_file(cwd, argument))
+            .map(|path| Ok((path.clone(), file_digest(project, &path)?)))
+            .collect::<Result<_, String>>()
+            .map_err(|e| self.common().error("command", e))
     }
 
     /// Returns the variables that the program gets, the first secret that is missing, and the values
@@ -106,7 +112,15 @@ impl Command {
 }
 
 fn file_digest(project: &Project, path: &str) -> Result<Digest, String> {
-    let file = project.existing(path).map_err(|e| e.to_string())?;
+    let file = project.lexical(path).map_err(|e| e.to_string())?;
+    let meta = file.metadata().map_err(|e| format!("`{path}`: {e}"))?;
+    if !meta.is_file() || meta.len() > NAMED_FILE_BYTES_MAX {
+        return Err(format!(
+            "`{path}` is no file of at most {} MiB, so it cannot be part of the tool; name the files that are \
+             with `files = […]`",
+            NAMED_FILE_BYTES_MAX / (1024 * 1024)
+        ));
+    }
     std::fs::read(file).map(|bytes| Digest::of_bytes(&bytes)).map_err(|e| format!("`{path}`: {e}"))
 }
 

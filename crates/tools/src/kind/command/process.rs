@@ -135,7 +135,7 @@ impl<P: Future<Output = Result<(), Stopped>> + Unpin> Process<P> {
 
     /// Reads what is left in the pipes, after killing what the program left behind.
     async fn finish(&mut self) -> Result<(), Stopped> {
-        self.group.signal(Signal::KILL);
+        self.group.kill();
         match self.pumps.take() {
             Some(pumps) => within(DRAIN, pumps).await.unwrap_or(Ok(())),
             None => Ok(()),
@@ -148,7 +148,7 @@ impl<P: Future<Output = Result<(), Stopped>> + Unpin> Process<P> {
         self.group.signal(Signal::TERM);
         // Whether it ended in time or not, and how, is all the same: what is left is killed.
         let _ = within(GRACE, self.ended()).await;
-        self.group.signal(Signal::KILL);
+        self.group.kill();
         let _ = self.child.wait().await;
     }
 }
@@ -157,6 +157,12 @@ impl<P: Future<Output = Result<(), Stopped>> + Unpin> Process<P> {
 struct Group(Option<Pid>);
 
 impl Group {
+    /// Kills what is left of the group, once: its id may be another's afterwards.
+    fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.0 = None;
+    }
+
     /// A group without members is no error.
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.0 {
@@ -167,7 +173,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.kill();
     }
 }
 

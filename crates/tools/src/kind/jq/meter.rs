@@ -71,7 +71,7 @@ impl Meter {
         if self.base.abs_diff(stack_position()) > STACK_BYTES_MAX {
             self.stop(Stop::Depth);
         }
-        if left % STEPS_BETWEEN_LOOKS == 0 {
+        if left.is_multiple_of(STEPS_BETWEEN_LOOKS) {
             self.look();
         }
     }
