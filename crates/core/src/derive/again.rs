@@ -90,6 +90,35 @@ mod tests {
     use crate::{digest::Digest, tool::ToolDescriptor};
 
     #[test]
+    fn the_tool_of_the_failed_step_and_those_that_failed_before_are_avoided() {
+        let maker = |name: &str, cost: u32| -> ToolDescriptor {
+            serde_json::from_value(json!({
+                "name": name, "description": "", "input": {"type": "object"},
+                "output": {"type": "object", "properties": {"x": {}}}, "effect": "read",
+                "capabilities": ["local"], "digest": Digest::of_bytes(b""), "cost": cost,
+            }))
+            .unwrap()
+        };
+        let inventory = Inventory::from_iter([maker("a", 1), maker("b", 2), maker("c", 3)]);
+        let (produce, params) = (vec!["x".to_owned()], serde_json::Map::new());
+        let request = DeriveRequest::new(&inventory, &produce, &params);
+        let plan = serde_json::from_value(json!({"format": 1, "steps": [
+            {"id": "make", "tool": "b", "for_each": {"in": [1, 2]}},
+        ]}))
+        .unwrap();
+        let plan = CompiledPlan::compile(Arc::new(plan)).unwrap();
+        let item = "make~1".parse().unwrap();
+        let progress = Progress {
+            plan: &plan,
+            outputs: &BTreeMap::new(),
+            failed_tools: &["a".into()],
+            failed_step: Some(&item),
+        };
+        let derived = derive_again(&request, &progress).unwrap();
+        assert_eq!(derived.plan.steps[0].tool.as_ref().unwrap().as_str(), "c");
+    }
+
+    #[test]
     fn done_steps_give_their_artifacts_and_keep_what_they_wait_for() {
         let tool: ToolDescriptor = serde_json::from_value(json!({
             "name": "load", "description": "", "input": {"type": "object"},

@@ -1,6 +1,6 @@
 //! Branch and bound over the shared cost: a tool that is used twice is paid once.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::{
     graph::{Graph, Weight},
@@ -16,6 +16,13 @@ pub(super) struct Found {
     pub nodes_expanded: u32,
 }
 
+/// Nodes times tools that the search may look at, so that a huge inventory takes no longer than a
+/// large one: with 10,000 nodes, an inventory of 400 tools.
+const WORK_MAX: usize = 4_000_000;
+
+/// Open choices on one path: each is a frame of the stack.
+const DEPTH_MAX: u32 = 512;
+
 /// Finds the cheapest set of tools, beginning with the cheapest trees. Everything wanted has one.
 pub(super) fn search(
     graph: &Graph<'_>,
@@ -23,20 +30,21 @@ pub(super) fn search(
     trees: &[Option<Best>],
     nodes_max: u32,
 ) -> Found {
-    let usable: Vec<bool> =
-        graph.tools.iter().map(|tool| tool.needs.iter().all(|need| trees[*need].is_some())).collect();
+    let makers = Makers::new(graph, wanted, trees);
+    let nodes_max = nodes_max.min(u32::try_from(WORK_MAX / makers.count.max(1)).unwrap_or(u32::MAX)).max(1);
     let (producers, weight) = first_solution(graph, wanted, trees);
     let mut search = Search {
         graph,
-        usable,
+        makers,
         chosen: vec![false; graph.tools.len()],
         producers: vec![None; graph.artifacts.len()],
         best: (weight, producers),
         nodes_left: nodes_max,
+        depth: 0,
         exhausted: false,
     };
     let open = wanted.iter().copied().filter(|at| graph.artifacts[*at].given.is_none()).collect();
-    search.expand(&open, 0);
+    search.expand(open, 0);
     Found {
         cost: Graph::cost(search.best.0),
         producers: search.best.1,
@@ -65,61 +73,110 @@ fn first_solution(
 
 struct Search<'g> {
     graph: &'g Graph<'g>,
-    /// Tools whose inputs can be made at all.
-    usable: Vec<bool>,
+    makers: Makers,
     /// Tools that the node at hand uses.
     chosen: Vec<bool>,
     /// Invariant: following the needs of these tools never comes round.
     producers: Vec<Option<usize>>,
     best: (Weight, Vec<Option<usize>>),
     nodes_left: u32,
+    depth: u32,
     exhausted: bool,
+}
+
+/// A decision on the way to a node, to be taken back.
+struct Taken {
+    artifact: usize,
+    tool: usize,
+    is_new: bool,
 }
 
 impl Search<'_> {
     /// Tries every way to make what is `open`, given tools that weigh `spent` already.
-    fn expand(&mut self, open: &BTreeSet<usize>, spent: Weight) {
-        if self.nodes_left == 0 {
+    fn expand(&mut self, mut open: BTreeSet<usize>, mut spent: Weight) {
+        if self.nodes_left == 0 || self.depth == DEPTH_MAX {
             self.exhausted = true;
             return;
         }
         self.nodes_left -= 1;
-        let Some(artifact) = self.narrowest(open) else {
-            if spent < self.best.0 {
-                self.best = (spent, self.producers.clone());
+        self.depth += 1;
+        let mut forced = Vec::new();
+        if let Some(choice) = self.force(&mut open, &mut spent, &mut forced) {
+            self.branch(choice, &open, spent);
+        }
+        while let Some(taken) = forced.pop() {
+            self.take_back(&taken);
+        }
+        self.depth -= 1;
+    }
+
+    /// Follows what can be made in one way only. Returns the artifact to choose a producer for;
+    /// `None` if this is a solution, or none comes of it.
+    fn force(
+        &mut self,
+        open: &mut BTreeSet<usize>,
+        spent: &mut Weight,
+        forced: &mut Vec<Taken>,
+    ) -> Option<usize> {
+        loop {
+            let Some(artifact) = self.narrowest(open) else {
+                if *spent < self.best.0 {
+                    self.best = (*spent, self.producers.clone());
+                }
+                return None;
+            };
+            let Some(tool) = self.makers.only(self.graph, artifact) else { return Some(artifact) };
+            if *spent >= self.best.0 || self.rests_on(tool, artifact) {
+                return None;
             }
-            return;
-        };
-        let branches = knuth::branches(self.graph, &self.usable, &self.chosen);
+            forced.push(self.take(artifact, tool, open, spent));
+        }
+    }
+
+    fn branch(&mut self, artifact: usize, open: &BTreeSet<usize>, spent: Weight) {
+        let branches = knuth::branches(self.graph, &self.makers.usable, &self.chosen);
         if spent + self.lower_bound(open, &branches) >= self.best.0 {
             return;
         }
         for tool in self.candidates(artifact, &branches) {
-            let mut rest = open.clone();
-            rest.remove(&artifact);
-            let new = !std::mem::replace(&mut self.chosen[tool], true);
-            if new {
-                let unmade =
-                    |at: &usize| self.graph.artifacts[*at].given.is_none() && self.producers[*at].is_none();
-                rest.extend(self.graph.tools[tool].needs.iter().copied().filter(unmade));
-            }
-            self.producers[artifact] = Some(tool);
-            let weight = if new { self.graph.tools[tool].weight } else { 0 };
-            self.expand(&rest, spent + weight);
-            self.producers[artifact] = None;
-            self.chosen[tool] = !new;
+            let (mut open, mut spent) = (open.clone(), spent);
+            let taken = self.take(artifact, tool, &mut open, &mut spent);
+            self.expand(open, spent);
+            self.take_back(&taken);
             if self.exhausted {
                 return;
             }
         }
     }
 
+    /// Lets the tool make the artifact, and opens what it needs.
+    fn take(
+        &mut self,
+        artifact: usize,
+        tool: usize,
+        open: &mut BTreeSet<usize>,
+        spent: &mut Weight,
+    ) -> Taken {
+        open.remove(&artifact);
+        self.producers[artifact] = Some(tool);
+        let is_new = !std::mem::replace(&mut self.chosen[tool], true);
+        if is_new {
+            *spent += self.graph.tools[tool].weight;
+            let unmade =
+                |at: &usize| self.graph.artifacts[*at].given.is_none() && self.producers[*at].is_none();
+            open.extend(self.graph.tools[tool].needs.iter().copied().filter(unmade));
+        }
+        Taken { artifact, tool, is_new }
+    }
+
+    fn take_back(&mut self, taken: &Taken) {
+        self.producers[taken.artifact] = None;
+        self.chosen[taken.tool] = !taken.is_new;
+    }
+
     /// Returns the open artifact with the fewest producers: one is no choice at all.
     fn narrowest(&self, open: &BTreeSet<usize>) -> Option<usize> {
-        let choices = |at: &usize| {
-            self.graph.artifacts[*at].producers.iter().filter(|tool| self.usable[**tool]).count()
-        };
-        open.iter().copied().min_by_key(choices)
+        open.iter().copied().min_by_key(|at| self.makers.of(self.graph, *at).count())
     }
 
     /// Returns the tools that can make the artifact without needing it, those that are paid for
@@ -130,12 +187,8 @@ impl Search<'_> {
             let inputs: Weight = inputs.filter_map(|at| branches[*at]).map(|best| best.weight).sum();
             inputs + if self.chosen[tool] { 0 } else { self.graph.tools[tool].weight }
         };
-        let mut tools: Vec<(Weight, usize)> = self.graph.artifacts[artifact]
-            .producers
-            .iter()
-            .filter(|tool| self.usable[**tool] && !self.rests_on(**tool, artifact))
-            .map(|tool| (estimate(*tool), *tool))
-            .collect();
+        let ways = self.makers.of(self.graph, artifact).filter(|tool| !self.rests_on(*tool, artifact));
+        let mut tools: Vec<(Weight, usize)> = ways.map(|tool| (estimate(tool), tool)).collect();
         tools.sort_unstable();
         tools.into_iter().map(|(_, tool)| tool).collect()
     }
@@ -155,25 +208,81 @@ impl Search<'_> {
         false
     }
 
-    /// Returns what making everything open must add: its costliest branch, or the cheapest
-    /// producers of artifacts that share none.
+    /// Returns what making everything open must add at least: the sum over artifacts that have no
+    /// tool in common, each with its costliest branch, or with its cheapest producer.
     fn lower_bound(&self, open: &BTreeSet<usize>, branches: &[Option<Best>]) -> Weight {
-        let costliest = open.iter().filter_map(|at| branches[*at]).map(|best| best.weight).max();
-        let mut claimed = BTreeSet::new();
-        let mut apart: Weight = 0;
-        for &artifact in open {
-            let producers: Vec<usize> = self.graph.artifacts[artifact]
-                .producers
-                .iter()
-                .copied()
-                .filter(|t| self.usable[*t])
-                .collect();
-            if producers.iter().any(|tool| self.chosen[*tool] || claimed.contains(tool)) {
-                continue;
+        let mut by_branch: Vec<(Weight, usize)> =
+            open.iter().filter_map(|at| Some((branches[*at]?.weight, *at))).collect();
+        by_branch.sort_unstable_by_key(|(weight, at)| (Reverse(*weight), *at));
+        let mut claimed = vec![false; self.chosen.len()];
+        let mut deep: Weight = 0;
+        for (weight, artifact) in by_branch {
+            let behind = || self.makers.behind[artifact].iter().filter(|tool| !self.chosen[**tool]);
+            if behind().all(|tool| !claimed[*tool]) {
+                behind().for_each(|tool| claimed[*tool] = true);
+                deep += weight;
             }
-            apart += producers.iter().map(|tool| self.graph.tools[*tool].weight).min().unwrap_or(0);
-            claimed.extend(producers);
         }
-        costliest.unwrap_or(0).max(apart)
+        claimed.fill(false);
+        let mut near: Weight = 0;
+        for &artifact in open {
+            let producers = || self.makers.of(self.graph, artifact);
+            if producers().all(|tool| !claimed[tool] && !self.chosen[tool]) {
+                producers().for_each(|tool| claimed[tool] = true);
+                near += producers().map(|tool| self.graph.tools[tool].weight).min().unwrap_or(0);
+            }
+        }
+        deep.max(near)
     }
+}
+
+/// The tools that may take part: their inputs can be made, and they lead to what is wanted.
+struct Makers {
+    usable: Vec<bool>,
+    count: usize,
+    /// For every artifact that may be needed, the tools that may take part in making it.
+    behind: Vec<Vec<usize>>,
+}
+
+impl Makers {
+    fn new(graph: &Graph<'_>, wanted: &BTreeSet<usize>, trees: &[Option<Best>]) -> Self {
+        let grounded: Vec<bool> =
+            graph.tools.iter().map(|tool| tool.needs.iter().all(|need| trees[*need].is_some())).collect();
+        let mut usable = vec![false; graph.tools.len()];
+        let relevant = tools_behind(graph, wanted.iter().copied().collect(), &grounded);
+        relevant.iter().for_each(|tool| usable[*tool] = true);
+        let mut behind = vec![Vec::new(); graph.artifacts.len()];
+        let needed = relevant.iter().flat_map(|tool| &graph.tools[*tool].needs).chain(wanted);
+        for artifact in needed.copied().collect::<BTreeSet<usize>>() {
+            behind[artifact] = tools_behind(graph, vec![artifact], &usable);
+        }
+        Self { usable, count: relevant.len(), behind }
+    }
+
+    /// Returns the tools that can make the artifact.
+    fn of<'a>(&'a self, graph: &'a Graph<'_>, artifact: usize) -> impl Iterator<Item = usize> + 'a {
+        graph.artifacts[artifact].producers.iter().copied().filter(|tool| self.usable[*tool])
+    }
+
+    /// Returns the tool that makes the artifact, if it is the only one that can.
+    fn only(&self, graph: &Graph<'_>, artifact: usize) -> Option<usize> {
+        let mut ways = self.of(graph, artifact);
+        ways.next().filter(|_| ways.next().is_none())
+    }
+}
+
+fn tools_behind(graph: &Graph<'_>, mut open: Vec<usize>, usable: &[bool]) -> Vec<usize> {
+    let mut seen = vec![false; graph.artifacts.len()];
+    let mut tools = BTreeSet::new();
+    while let Some(artifact) = open.pop() {
+        if graph.artifacts[artifact].given.is_some() || std::mem::replace(&mut seen[artifact], true) {
+            continue;
+        }
+        for &tool in graph.artifacts[artifact].producers.iter().filter(|tool| usable[**tool]) {
+            if tools.insert(tool) {
+                open.extend(&graph.tools[tool].needs);
+            }
+        }
+    }
+    tools.into_iter().collect()
 }

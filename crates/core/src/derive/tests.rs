@@ -234,7 +234,7 @@ fn what_is_there_already_is_used_and_its_steps_are_kept() {
 fn a_large_inventory_stays_within_its_nodes() {
     let mut tools = Vec::new();
     let layer = |at: usize, option: usize| format!("a{at}_{option}");
-    for at in 0..12 {
+    for at in 0..6 {
         for option in 0..4 {
             let needs: Vec<String> =
                 (0..4).filter(|o| at > 0 && *o != option).map(|o| layer(at - 1, o)).collect();
@@ -246,8 +246,48 @@ fn a_large_inventory_stays_within_its_nodes() {
             }
         }
     }
-    let derived = derive_from(tools, &["a11_0", "a11_1", "a11_2"], json!({})).unwrap();
+    let derived = derive_from(tools, &["a5_0", "a5_1", "a5_2"], json!({})).unwrap();
     assert!(derived.nodes_expanded <= NODES_MAX);
+    assert!(CompiledPlan::compile(Arc::new(derived.plan)).is_ok());
+}
+
+/// `length` artifacts, each made of the one before by two tools, the second of which costs more.
+fn two_way_chain(prefix: &str, length: usize) -> Vec<ToolDescriptor> {
+    (0..length)
+        .flat_map(|at| {
+            let (before, made) = (format!("{prefix}{}", at.saturating_sub(1)), format!("{prefix}{at}"));
+            let needs: Vec<&str> = if at == 0 { vec![] } else { vec![&before] };
+            [1, 2].map(|cost| tool(&format!("{prefix}{at}_{cost}"), &needs, &[&made], cost))
+        })
+        .collect()
+}
+
+#[test]
+fn a_long_chain_is_proven_at_its_first_choice() {
+    let derived = derive_from(two_way_chain("c", 600), &["c599"], json!({})).unwrap();
+    assert_eq!((derived.cost, derived.optimal, derived.nodes_expanded), (600, true, 1));
+}
+
+#[test]
+fn chains_that_share_nothing_are_proven_together() {
+    let tools = ["x", "y", "z"].map(|prefix| two_way_chain(prefix, 30)).concat();
+    let derived = derive_from(tools, &["x29", "y29", "z29"], json!({})).unwrap();
+    assert_eq!((derived.cost, derived.optimal, derived.nodes_expanded), (90, true, 1));
+}
+
+#[test]
+fn choices_beyond_the_depth_of_the_search_end_it_and_not_the_process() {
+    // Every second link has a tool that also makes another link: no bound can tell early.
+    let mut tools = two_way_chain("c", 560);
+    for at in (0..560).step_by(2) {
+        let (first, second) = (format!("c{at}"), format!("c{}", (at + 240) % 560));
+        tools.push(tool(&format!("pair{at}"), &[], &[&first, &second], 3));
+    }
+    let produce: Vec<String> = (0..560).map(|at| format!("c{at}")).collect();
+    let produce: Vec<&str> = produce.iter().map(String::as_str).collect();
+    let derived = derive_from(tools, &produce, json!({})).unwrap();
+    assert!(!derived.optimal);
+    assert!(derived.nodes_expanded < NODES_MAX / 4, "{}", derived.nodes_expanded);
     assert!(CompiledPlan::compile(Arc::new(derived.plan)).is_ok());
 }
 
