@@ -7,7 +7,7 @@ use foreplan_tools::{Call, LogSink, Stream};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::common::{TestProject, call, name};
+use crate::common::{TIMEOUT, TestProject, call, name};
 
 /// Starts a child and a grandchild, names all three, and waits for ever.
 const FAMILY: &str = "sh -c 'sleep 1000 & echo $!; wait' & echo $!; echo $$; echo ready; wait";
@@ -50,9 +50,12 @@ async fn family(lines: &mut mpsc::UnboundedReceiver<String>) -> Vec<u32> {
 
 /// Returns once none of the processes runs; one that is killed may take a moment to be gone.
 async fn all_gone(pids: &[u32]) {
-    while pids.iter().any(|pid| is_running(*pid)) {
-        tokio::task::yield_now().await;
-    }
+    let gone = async {
+        while pids.iter().any(|pid| is_running(*pid)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(TIMEOUT, gone).await.is_ok(), "one of {pids:?} still runs");
 }
 
 /// A zombie that nobody has waited for yet no longer runs.
