@@ -59,6 +59,11 @@ impl<'a> Outputs<'a> {
         Some(schemas(&self.steps[at], self.tools[at]).map(Node::new).collect())
     }
 
+    /// Returns the schemas that the output of one attempt at a step fits: of one item, in a `for_each`.
+    pub(super) fn attempt(&self, at: usize) -> Vec<Node<'_>> {
+        schemas(&self.steps[at], self.tools[at]).map(Node::new).collect()
+    }
+
     /// Returns what is known of a place inside the output of a step.
     pub(super) fn find(&self, step: &str, segments: &[Segment]) -> Found<'_> {
         match self.of(step) {
@@ -115,6 +120,8 @@ pub(super) struct Scope<'a, 'o> {
     pub params: &'a Map<String, Value>,
     /// What `item` stands for; `None` outside a `for_each`.
     pub item: Option<Vec<Node<'a>>>,
+    /// What `output` stands for, in an `expect`.
+    pub output: Vec<Node<'a>>,
     pub findings: Vec<Finding>,
     /// References of which only the run can tell whether their values fit.
     pub unknown: Vec<String>,
@@ -123,7 +130,15 @@ pub(super) struct Scope<'a, 'o> {
 
 impl<'a, 'o> Scope<'a, 'o> {
     pub(super) fn new(outputs: &'a Outputs<'o>, params: &'a Map<String, Value>) -> Self {
-        Self { outputs, params, item: None, findings: Vec::new(), unknown: Vec::new(), seen: HashSet::new() }
+        Self {
+            outputs,
+            params,
+            item: None,
+            output: Vec::new(),
+            findings: Vec::new(),
+            unknown: Vec::new(),
+            seen: HashSet::new(),
+        }
     }
 
     /// Looks at a place that an expression names, of which only its being there matters.
@@ -145,6 +160,11 @@ impl<'a, 'o> Scope<'a, 'o> {
                 None => Behind::Any,
             },
             "index" => Behind::Schemas(vec![Node::new(&INDEX)]),
+            "input" => Behind::Any,
+            "output" => {
+                let found = find(&self.output, &path.segments, &Fuel::new());
+                self.found(found, path, has_default, place)
+            }
             step => {
                 let found = self.outputs.find(step, &path.segments);
                 self.found(found, path, has_default, place)

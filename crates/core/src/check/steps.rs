@@ -111,14 +111,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn conditions(&self, at: usize, step: &Step, scope: &mut Scope<'_, '_>) {
+    fn conditions(&self, at: usize, step: &Step, scope: &mut Scope<'a, '_>) {
         let node = self.compiled.map(|compiled| compiled.node(at as u32));
-        for (field, source, cel) in [
-            ("when", &step.when, node.and_then(|n| n.when.as_ref())),
-            ("expect", &step.expect, node.and_then(|n| n.expect.as_ref())),
-        ] {
-            condition(field, source.as_deref(), cel, scope);
-        }
+        condition("when", step.when.as_deref(), node.and_then(|n| n.when.as_ref()), scope);
+        scope.output = self.outputs.attempt(at);
+        condition("expect", step.expect.as_deref(), node.and_then(|n| n.expect.as_ref()), scope);
     }
 
     /// Has an input without markers validated by all that its schema says.
@@ -164,10 +161,8 @@ impl<'a> Checker<'a> {
         }
         let mut scope = Scope::new(self.outputs, self.context.params);
         told(misfits(&assumption.input, &at("input"), Node::new(&tool.input), &mut scope), &mut findings);
-        if let Ok(cel) = Cel::parse(&assumption.expect) {
-            let params = cel.paths().filter(|path| path.root == "params");
-            params.for_each(|path| scope.names(&path, &at("expect")));
-        }
+        scope.output = vec![Node::new(&tool.output)];
+        condition(&at("expect"), Some(&assumption.expect), None, &mut scope);
         findings.append(&mut scope.findings);
         findings
     }
@@ -216,10 +211,7 @@ fn condition(field: &str, source: Option<&str>, cel: Option<&Cel>, scope: &mut S
         },
         (None, None) => return,
     };
-    // The step's own input and output have no place in the plan yet.
-    cel.paths()
-        .filter(|p| p.root != "input" && p.root != "output")
-        .for_each(|path| scope.names(&path, field));
+    cel.assumed_paths().for_each(|path| scope.names(&path, field));
 }
 
 fn list<'a>(

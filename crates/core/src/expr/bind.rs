@@ -10,7 +10,7 @@ use super::{
     path::{InvalidPath, Path, follow},
     template::{Template, TemplateError},
 };
-use crate::payload::PayloadRef;
+use crate::{id::RESERVED_STEP_IDS, payload::PayloadRef};
 
 /// Where binding finds values.
 pub trait Scope {
@@ -83,6 +83,53 @@ pub fn bind(template: &Value, scope: &dyn Scope) -> Result<Value, BindError> {
             items.iter().map(|v| bind(v, scope)).collect::<Result<_, _>>().map(Value::Array)
         }
         other => Ok(other.clone()),
+    }
+}
+
+/// Returns every payload that must be loaded before `template` can be bound, each once, so that one
+/// walk finds them all.
+#[must_use]
+pub fn needed_payloads(template: &Value, scope: &dyn Scope) -> Vec<PayloadRef> {
+    let mut needed = Vec::new();
+    collect_payloads(template, scope, &mut needed);
+    needed.sort_unstable_by_key(|payload| payload.sha256);
+    needed.dedup();
+    needed
+}
+
+/// Returns every payload that must be loaded before `cel` can be evaluated, each once.
+#[must_use]
+pub fn needed_by_condition(cel: &Cel, scope: &dyn Scope) -> Vec<PayloadRef> {
+    let mut needed: Vec<PayloadRef> = cel.steps().iter().filter_map(|step| stored(step, scope)).collect();
+    needed.sort_unstable_by_key(|payload| payload.sha256);
+    needed.dedup();
+    needed
+}
+
+fn collect_payloads(template: &Value, scope: &dyn Scope, needed: &mut Vec<PayloadRef>) {
+    match template {
+        Value::Object(fields) => match marker(fields) {
+            Ok(Marker::Ref { path, .. }) => {
+                let path = path.parse::<Path>().ok().filter(|path| !path.segments.is_empty());
+                needed.extend(path.and_then(|path| stored(&path.root, scope)));
+            }
+            Ok(Marker::Template(text)) => {
+                if let Ok(template) = Template::parse(text) {
+                    needed.extend(template.paths().iter().filter_map(|path| stored(&path.root, scope)));
+                }
+            }
+            Ok(Marker::Literal(_)) | Err(_) => {}
+            Ok(Marker::None) => fields.values().for_each(|v| collect_payloads(v, scope, needed)),
+        },
+        Value::Array(items) => items.iter().for_each(|v| collect_payloads(v, scope, needed)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn stored(step: &str, scope: &dyn Scope) -> Option<PayloadRef> {
+    match scope.step(step) {
+        StepValue::Payload(payload) if !RESERVED_STEP_IDS.contains(&step) => Some(payload),
+        _ => None,
     }
 }
 

@@ -152,6 +152,17 @@ impl Cel {
         self.parsed.names.paths.iter().map(|path| through_steps(path).unwrap_or_else(|| path.clone()))
     }
 
+    /// Returns those of [`Cel::paths`] that the expression takes to be there: not those it asks for
+    /// with `has`, nor what lies behind them.
+    pub fn assumed_paths(&self) -> impl Iterator<Item = Path> {
+        let names = &self.parsed.names;
+        let asked = |path: &Path| {
+            names.tested.iter().any(|t| t.root == path.root && path.segments.starts_with(&t.segments))
+        };
+        let assumed = names.paths.iter().filter(move |path| !asked(path));
+        assumed.map(|path| through_steps(path).unwrap_or_else(|| path.clone()))
+    }
+
     /// Returns the places as they are written: `steps.a.b` is a place inside `steps`.
     pub fn raw_paths(&self) -> impl Iterator<Item = &Path> {
         self.parsed.names.paths.iter()

@@ -13,6 +13,8 @@ const TYPE_NAMES: [&str; 10] =
 pub(super) struct Names {
     /// Every variable with the way into it, as far as that is written with constants.
     pub paths: Vec<Path>,
+    /// The places that `has` asks for.
+    pub tested: Vec<Path>,
     /// Every function and method that is called.
     pub functions: Vec<String>,
     /// Whether a comprehension runs inside another's loop.
@@ -35,6 +37,9 @@ struct Walk<'e> {
 impl<'e> Walk<'e> {
     fn expr(&mut self, expr: &'e IdedExpr) {
         if let Some(path) = static_path(expr) {
+            if matches!(&expr.expr, Expr::Select(select) if select.test) {
+                self.out.tested.push(path.clone());
+            }
             return self.path(path);
         }
         match &expr.expr {

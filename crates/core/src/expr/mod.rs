@@ -12,7 +12,9 @@ mod reference;
 mod template;
 mod template_names;
 
-pub use bind::{BindError, Scope, StepValue, bind, evaluate, holds, render};
+pub use bind::{
+    BindError, Scope, StepValue, bind, evaluate, holds, needed_by_condition, needed_payloads, render,
+};
 pub use cel::{Cel, CelError, SOURCE_BYTES_MAX};
 pub(crate) use marker::{Marker, marker};
 pub use path::{InvalidPath, Path, Segment};

@@ -12,6 +12,9 @@ use crate::{
     id::{RESERVED_STEP_IDS, StepId},
 };
 
+/// Findings that come with the nearest name.
+const HINTS_MAX: usize = 20;
+
 /// A plan whose steps have one kind each, whose references resolve, and which has no cycle.
 #[derive(Clone, Debug)]
 pub struct CompiledPlan {
@@ -182,7 +185,10 @@ fn node(step: &Step, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) 
     for need in &step.needs {
         match index.get(need) {
             Some(&at) => node.deps.push(at),
-            None => findings.push(unknown_step("needs", need.as_str(), index).at(&step.id)),
+            None => {
+                let finding = unknown_step("needs", need.as_str(), index, findings.len()).at(&step.id);
+                findings.push(finding);
+            }
         }
     }
     match expr::analyze(step) {
@@ -191,7 +197,8 @@ fn node(step: &Step, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) 
             node.expect = expect;
             for reference in references {
                 let Some(&at) = index.get(reference.step.as_str()) else {
-                    findings.push(unknown_step(&reference.field, &reference.step, index).at(&step.id));
+                    let finding = unknown_step(&reference.field, &reference.step, index, findings.len());
+                    findings.push(finding.at(&step.id));
                     continue;
                 };
                 node.deps.push(at);
@@ -214,7 +221,7 @@ fn done_when(source: &str, index: &HashMap<StepId, u32>, findings: &mut Vec<Find
     match expr::condition(source, "done_when", &["params"]) {
         Ok((cel, references)) => {
             for reference in references.iter().filter(|r| !index.contains_key(r.step.as_str())) {
-                findings.push(unknown_step("done_when", &reference.step, index));
+                findings.push(unknown_step("done_when", &reference.step, index, findings.len()));
             }
             Some(cel)
         }
@@ -225,9 +232,10 @@ fn done_when(source: &str, index: &HashMap<StepId, u32>, findings: &mut Vec<Find
     }
 }
 
-fn unknown_step(field: &str, name: &str, index: &HashMap<StepId, u32>) -> Finding {
-    let nearest = index
-        .keys()
+fn unknown_step(field: &str, name: &str, index: &HashMap<StepId, u32>, before: usize) -> Finding {
+    // Beyond the first few findings nobody reads a hint, and each costs a look at every step.
+    let candidates = index.keys().take(if before < HINTS_MAX { usize::MAX } else { 0 });
+    let nearest = candidates
         .map(|id| (strsim::damerau_levenshtein(id.as_str(), name), id))
         .min()
         .filter(|(distance, _)| *distance <= 2 + name.len() / 4);

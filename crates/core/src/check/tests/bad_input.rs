@@ -58,6 +58,17 @@ fn a_missing_field_is_named_with_the_nearest() {
 }
 
 #[test]
+fn a_condition_may_ask_whether_a_field_is_there() {
+    only(
+        with(2, json!({"expect": "output.raport != ''"})),
+        &[
+            "step `draft`, expect: `output.raport` leads to no value: what is there has no field `raport`; did you mean `report`?",
+        ],
+    );
+    only(with(2, json!({"expect": "!has(output.note) || output.note.text != '' || has(load.none)"})), &[]);
+}
+
+#[test]
 fn a_wrongly_typed_input_is_named() {
     only(
         with(1, json!({"input": {"tickets": "many"}})),
@@ -251,7 +262,7 @@ fn assumptions_only_read_and_know_params_only() {
     let mut plan = report();
     plan["assumptions"] = json!([
         {"text": "a", "tool": "deploy", "input": {"service": "web"}, "expect": "output.done"},
-        {"text": "b", "tool": "shout", "input": {"text": {"$ref": "load.tickets"}}, "expect": "output.text == load.x && input.y"},
+        {"text": "b", "tool": "shout", "input": {"text": {"$ref": "load.tickets"}}, "expect": "output.text == load.tickets && input.y"},
         {"text": "c", "tool": "shuot", "expect": "true"},
         {"text": "d", "tool": "shout", "input": {"text": {"$ref": "params.version"}}, "expect": "output.text == params.version"},
         {"text": "e", "tool": "shout", "input": {"text": 3}, "expect": "output.text == params.none"},

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::World;
 use crate::{
     digest::Digest,
-    expr::{BindError, Cel, bind, evaluate, holds, render},
+    expr::{BindError, Cel, bind, evaluate, holds, needed_by_condition, needed_payloads, render},
     payload::PayloadRef,
 };
 
@@ -53,6 +53,21 @@ fn a_whole_payload_passes_and_a_field_of_it_must_be_loaded() {
     assert_eq!(bind(&json!({"a": {"$ref": "load.rows"}}), &world), needed);
     assert_eq!(bind(&json!({"$template": "{{ load }}"}), &world), needed);
     assert_eq!(evaluate(&Cel::parse("size(load.rows) > 1").unwrap(), &world, &[]), needed);
+}
+
+#[test]
+fn all_payloads_that_are_needed_are_found_at_once() {
+    let other = PayloadRef { sha256: Digest::of_bytes(b"y"), bytes: 70_000 };
+    let world = World::new().stored("load", payload()).stored("more", other).stored("whole", other);
+    let input = json!({"a": {"$ref": "load.rows"}, "b": [{"$ref": "load.total"}, {"$template": "{{ more.text }}"}], "c": {"$ref": "whole"}});
+    let mut expected = vec![payload(), other];
+    expected.sort_by_key(|p| p.sha256);
+    assert_eq!(needed_payloads(&input, &world), expected);
+    assert_eq!(
+        needed_payloads(&json!({"c": {"$ref": "whole"}, "d": {"$literal": {"$ref": "load.x"}}}), &world),
+        []
+    );
+    assert_eq!(needed_by_condition(&Cel::parse("load.total > params.top").unwrap(), &world), [payload()]);
 }
 
 #[test]
