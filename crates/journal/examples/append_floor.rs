@@ -1,5 +1,5 @@
 //! Measures what an append costs, beside the bare commit that it cannot be cheaper than. Prints one
-//! JSON line for each measurement.
+//! JSON line for each measurement. `cpu_us` tells on a busy machine what the wall clock cannot.
 //!
 //! `cargo run --release -p foreplan-journal --example append_floor [DIR]`
 
@@ -52,11 +52,11 @@ fn bare_commits(base: &Path) -> Result<(), Failure> {
     conn.execute_batch("create table t(id integer primary key, bytes blob) strict")?;
     let bytes = vec![7_u8; 600];
     let mut insert = conn.prepare("insert into t(bytes) values (?1)")?;
-    let start = Instant::now();
+    let start = Start::now();
     for _ in 0..ALONE {
         insert.execute([&bytes])?;
     }
-    report("bare-commit", "sqlite-full", ALONE, start.elapsed());
+    report("bare-commit", "sqlite-full", ALONE, &start);
     Ok(())
 }
 
@@ -66,17 +66,17 @@ async fn alone(mode: &str, journal: Arc<impl RunStore>, count: u64) -> Result<()
         journal.append(run, result(seq), progress()).await?;
     }
     let entries: Vec<_> = (101..=100 + count).map(result).collect();
-    let start = Instant::now();
+    let start = Start::now();
     for entry in entries {
         journal.append(run, entry, progress()).await?;
     }
-    report("alone", mode, count, start.elapsed());
+    report("alone", mode, count, &start);
     assert_eq!(journal.verify(run).await?.fault, None);
     Ok(())
 }
 
 async fn together(mode: &str, journal: Arc<impl RunStore>) -> Result<(), Failure> {
-    let start = Instant::now();
+    let start = Start::now();
     let writers: Vec<_> = (0..RUNS)
         .map(|_| {
             let journal = journal.clone();
@@ -93,7 +93,7 @@ async fn together(mode: &str, journal: Arc<impl RunStore>) -> Result<(), Failure
     for writer in writers {
         runs.push(writer.await??);
     }
-    report("1000-runs", mode, RUNS * (STEPS + 1), start.elapsed());
+    report("1000-runs", mode, RUNS * (STEPS + 1), &start);
     for run in runs {
         assert_eq!(journal.verify(run).await?.fault, None);
     }
@@ -154,13 +154,35 @@ fn progress() -> Progress {
     }
 }
 
-fn report(what: &str, mode: &str, count: u64, took: Duration) {
-    let each = took.as_secs_f64() * 1e6 / count as f64;
+/// When a measurement began, by the clock and by the processor time that was used until then.
+struct Start {
+    at: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self { at: Instant::now(), cpu: cpu_used() }
+    }
+}
+
+/// Returns the processor time of all threads: fields 14 and 15 of `/proc/self/stat`, in 1/100 s.
+fn cpu_used() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+fn report(what: &str, mode: &str, count: u64, start: &Start) {
+    let took = start.at.elapsed();
+    let each = |span: Duration| (span.as_secs_f64() * 1e8 / count as f64).round() / 100.0;
+    let cpu = cpu_used().zip(start.cpu).map(|(now, then)| each(now.saturating_sub(then)));
     println!(
         "{}",
         serde_json::json!({
             "what": what, "mode": mode, "count": count,
-            "each_us": (each * 100.0).round() / 100.0,
+            "each_us": each(took), "cpu_us": cpu,
             "per_s": (count as f64 / took.as_secs_f64()).round(),
         })
     );

@@ -7,7 +7,7 @@ use foreplan_core::{id::RunId, payload::PayloadRef};
 /// What can go wrong with a journal or a payload store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The run, or another with its project and key, is there already.
+    /// This run is there already: the one to create, or one with its project and key.
     #[error("the run {0} exists already")]
     Exists(RunId),
     /// There is no such run.

@@ -2,6 +2,17 @@
 //!
 //! One decision is one entry. Appending under the sequence that one believes to be next makes a
 //! second writer of the same run lose cleanly. State, lists and traces are rebuilt from it.
+//!
+//! [`Journal`] and [`Payloads`] are what an agent needs; [`RunStore`] adds what processes need that
+//! share a store: owners, an inbox, groups, upkeep. There is one of each in memory, and one on disk:
+//!
+//! ```text
+//!  .foreplan/journal.db        SqliteJournal: entries, run index, inbox
+//!  .foreplan/payloads/RUN/…    FilePayloads: values that are too large for an entry
+//!  .foreplan/proc/ID.lock      Processes: who lives
+//! ```
+//!
+//! Nothing here decides what a run does, or looks into an entry further than its command's id.
 
 pub mod chain;
 mod error;
@@ -39,6 +50,10 @@ pub trait Journal: Send + Sync + 'static {
     fn create(&self, run: NewRun, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Appends an entry. When this returns, it is as durable as the journal promises.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the entry may be written although the future is dropped: read the run again.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ use crate::{
 /// So many maps of runs that a few cores rarely meet at one lock.
 const SHARDS: usize = 64;
 
-/// A journal in memory. One process sees it, so every owner but the last is gone.
+/// A journal in memory. One process sees it, so a claim always succeeds.
 #[derive(Debug)]
 pub struct MemoryJournal {
     shards: [RwLock<HashMap<RunId, Arc<Mutex<Log>>>>; SHARDS],
