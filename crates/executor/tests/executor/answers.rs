@@ -80,7 +80,7 @@ async fn a_tool_of_another_specialist_is_refused() {
     };
     let toolbox =
         Toolbox::new([add(), echo(Effect::Read)], [specialist(POOL, "add"), specialist("other", "echo")]);
-    let mut setup = Setup::of(toolbox.unwrap()).await;
+    let mut setup = Setup::of(toolbox.unwrap(), None).await;
     assert_eq!(setup.failure("echo", json!({})).await.code, "tool_not_listed");
 }
 

@@ -12,7 +12,7 @@ use foreplan_core::{
     time::Timestamp,
     tool::Effect,
 };
-use foreplan_executor::{Executor, ExecutorHandle, Options};
+use foreplan_executor::{Executor, ExecutorHandle, Logs, Options};
 use foreplan_journal::MemoryPayloads;
 use foreplan_protocol::{Message, PermitAnswer, PermitRequest, Reply, StepRequest, Subject};
 use foreplan_testkit::{Ids, TestClock};
@@ -46,11 +46,11 @@ impl Setup {
             tools: tools.iter().map(|tool| tool.descriptor().name.clone()).collect(),
             concurrency,
         };
-        Self::of(Toolbox::new(tools, [specialist]).unwrap()).await
+        Self::of(Toolbox::new(tools, [specialist]).unwrap(), None).await
     }
 
     /// Starts an executor of a toolbox. Its clock counts microseconds, one at each look.
-    pub(crate) async fn of(toolbox: Toolbox) -> Self {
+    pub(crate) async fn of(toolbox: Toolbox, log: Option<Logs>) -> Self {
         let toolbox = Arc::new(toolbox);
         let bus = Arc::new(MemoryBus::new());
         let payloads = Arc::new(MemoryPayloads::default());
@@ -59,7 +59,7 @@ impl Setup {
             sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))
         }));
         let clock = TestClock::ticking(Timestamp(0), Duration::from_micros(1));
-        let options = Options { clock: clock.reader(), ..Options::default() };
+        let options = Options { clock: clock.reader(), log };
         let executor =
             Executor::spawn(bus.clone(), toolbox.clone(), payloads.clone(), options).await.unwrap();
         Self { bus, executor, payloads, toolbox, tracker }
