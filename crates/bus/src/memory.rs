@@ -8,12 +8,11 @@ use parking_lot::RwLock;
 
 use crate::{Bus, Consumer, Error};
 
-/// Hands messages over inside one process. A subject without a consumer of its own goes to the one
-/// that serves all of its kind, if there is one: trackers of waiting runs are not in memory.
+/// Hands messages over inside one process. A run without a tracker in memory is served by whoever
+/// serves [`Subject::Trackers`].
 #[derive(Default)]
 pub struct MemoryBus {
     consumers: RwLock<HashMap<Subject, Arc<dyn Consumer>>>,
-    trackers: RwLock<Option<Arc<dyn Consumer>>>,
 }
 
 impl MemoryBus {
@@ -23,20 +22,17 @@ impl MemoryBus {
         Self::default()
     }
 
-    /// Makes `consumer` serve every run that has no tracker in memory.
-    pub fn serve_trackers(&self, consumer: Box<dyn Consumer>) {
-        *self.trackers.write() = Some(consumer.into());
+    fn consumer(&self, to: &Subject) -> Option<Arc<dyn Consumer>> {
+        let consumers = self.consumers.read();
+        let own = consumers.get(to);
+        let other = || matches!(to, Subject::Tracker(_)).then(|| consumers.get(&Subject::Trackers)).flatten();
+        own.or_else(other).cloned()
     }
 
     fn deliver(&self, to: &Subject, message: Message) -> Result<(), Error> {
-        let consumer = self.consumers.read().get(to).cloned();
-        match (consumer, to) {
-            (Some(consumer), _) => consumer.deliver(message),
-            (None, Subject::Tracker(_)) => match self.trackers.read().clone() {
-                Some(consumer) => consumer.deliver(message),
-                None => Err(Error::Unserved(to.to_string())),
-            },
-            (None, _) => Err(Error::Unserved(to.to_string())),
+        match self.consumer(to) {
+            Some(consumer) => consumer.deliver(message),
+            None => Err(Error::Unserved(to.to_string())),
         }
     }
 }

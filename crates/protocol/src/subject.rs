@@ -17,6 +17,8 @@ pub enum Subject {
     Executors,
     /// The tracker that owns the run.
     Tracker(RunId),
+    /// Whoever wakes trackers of runs that are not in memory.
+    Trackers,
 }
 
 impl fmt::Display for Subject {
@@ -27,6 +29,7 @@ impl fmt::Display for Subject {
             Self::Executor(capability) => write!(f, "executor.{capability}"),
             Self::Executors => f.write_str("executors"),
             Self::Tracker(run) => write!(f, "tracker.{run}"),
+            Self::Trackers => f.write_str("trackers"),
         }
     }
 }

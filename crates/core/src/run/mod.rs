@@ -100,15 +100,14 @@ pub enum Rejection {
 }
 
 impl Run {
-    /// Creates the run. The decision is its first entry.
-    pub fn submit(id: RunId, now: Timestamp, input: &Input) -> Option<(Self, Decision)> {
-        let Input::Submit { spec, .. } = input else { return None };
-        let mut run = Self::new(id, Arc::clone(spec), now);
-        let mut turn = Turn::new(&mut run, now, input);
+    /// Creates the run. The decision is its first entry; `cause` is the submission with `spec`.
+    pub fn submit(id: RunId, now: Timestamp, spec: Arc<RunSpec>, cause: &Input) -> (Self, Decision) {
+        let mut run = Self::new(id, spec, now);
+        let mut turn = Turn::new(&mut run, now, cause);
         turn.emit(Event::RunAccepted);
         turn.request_plan(None);
         let decision = turn.finish();
-        Some((run, decision))
+        (run, decision)
     }
 
     /// Decides about one input.

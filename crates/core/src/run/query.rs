@@ -203,6 +203,23 @@ impl Run {
         actions
     }
 
+    /// Returns the tools whose steps failed for good.
+    pub fn failed_tools(&self) -> impl Iterator<Item = &crate::id::ToolName> {
+        self.failed_tools.iter()
+    }
+
+    /// Returns how often each replan rule has answered.
+    #[must_use]
+    pub fn rule_uses(&self) -> &std::collections::BTreeMap<u32, u32> {
+        &self.rule_uses
+    }
+
+    /// Returns how many replans were asked for because of a step.
+    #[must_use]
+    pub fn replans_of(&self, id: &str) -> u32 {
+        self.replans_of.get(id).copied().unwrap_or(0)
+    }
+
     /// Returns what the run waits for first.
     #[must_use]
     pub fn waiting(&self) -> Option<WaitKind> {
@@ -262,9 +279,27 @@ impl Run {
         sealed.map_or(Effect::Read, |s| s.effect)
     }
 
+    /// Keeps the run from dispatching and permitting anything: its process is about to end. Not on
+    /// record; whoever carries the run on does not know of it.
+    pub fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Takes back a [`Run::hold`].
+    pub fn unhold(&mut self) {
+        self.is_held = false;
+    }
+
+    /// Returns how many attempts are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
     /// Returns whether steps may be dispatched and permits granted.
     pub(super) fn may_dispatch(&self) -> bool {
         self.end.is_none()
+            && !self.is_held
             && self.paused.is_none()
             && self.replan.is_none()
             && self.plan_request.is_none()

@@ -76,6 +76,8 @@ pub struct Run {
     pub(super) active_since: Option<Timestamp>,
     pub(super) since: Timestamp,
     pub(super) last_status: Status,
+    /// Whether the process that carries the run is about to end. Not on record.
+    pub(super) is_held: bool,
 }
 
 impl Run {
@@ -119,6 +121,7 @@ impl Run {
             active_since: None,
             since: now,
             last_status: Status::Planning,
+            is_held: false,
         }
     }
 }

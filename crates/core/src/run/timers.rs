@@ -44,7 +44,7 @@ impl Turn<'_> {
     /// Takes the run over from a process that is gone: its workers are lost, and what was asked is
     /// asked again.
     pub(super) fn takeover(&mut self, by: &str) {
-        if self.run.end.is_some() {
+        if self.run.is_idle() {
             return;
         }
         self.emit(Event::OwnerChanged { by: by.to_owned() });

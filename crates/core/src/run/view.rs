@@ -155,7 +155,9 @@ impl Run {
             || tool.is_some_and(|sealed| sealed.gated)
     }
 
-    fn step_status(&self, state: &StepState) -> StepStatus {
+    /// Returns where a step in this state stands, as `show` names it.
+    #[must_use]
+    pub fn step_status(&self, state: &StepState) -> StepStatus {
         match state {
             StepState::Blocked { .. } | StepState::Evaluating | StepState::Queued => StepStatus::Pending,
             StepState::Running { .. }

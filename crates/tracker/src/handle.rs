@@ -1,0 +1,234 @@
+//! The tracker as its surroundings see it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use foreplan_core::{
+    action::Action,
+    event::Entry,
+    goal::RunSpec,
+    id::RunId,
+    input::{Command, Input},
+    run::{Rejection, Run},
+    time::Timestamp,
+    view::Status,
+};
+use foreplan_journal::NewRun;
+use parking_lot::Mutex;
+use ractor::{ActorRef, rpc::CallResult};
+use tokio::sync::{broadcast, watch};
+
+use crate::{
+    perform::progress,
+    shared::{Progress, Shared},
+    supervisor::Order,
+};
+
+/// Where a run stands, for those who wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Something is going on, or will by itself.
+    Active,
+    /// Nothing happens before a person, or a timer, speaks; or the run has ended.
+    Idle(Status),
+    /// The run cannot be carried on here.
+    Stuck {
+        /// Why.
+        why: String,
+        /// Whether another process carries it on.
+        lost: bool,
+    },
+}
+
+/// Why a run was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many runs are active.
+    #[error("{max} runs are active, and no more are allowed at once: wait for one to end")]
+    Busy {
+        /// The limit.
+        max: usize,
+    },
+    /// The journal refused the run.
+    #[error(transparent)]
+    Journal(#[from] foreplan_journal::Error),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The run refused it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The run cannot be carried on here.
+    #[error("the run cannot be carried on: {0}")]
+    Stuck(String),
+    /// The tracker has stopped.
+    #[error("the tracker has stopped")]
+    Stopped,
+}
+
+/// A tracker that runs.
+#[derive(Clone)]
+pub struct TrackerHandle {
+    pub(crate) supervisor: ActorRef<Order>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl TrackerHandle {
+    /// Creates a run and begins it. Returns once its first entry is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`].
+    pub async fn submit(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), SubmitError> {
+        let (run, actions) = self.create(id, spec, by).await?;
+        self.order(Order::Begin(Box::new((run, actions))));
+        Ok(())
+    }
+
+    /// Creates a run that begins when it is carried on.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`].
+    pub async fn submit_held(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), SubmitError> {
+        self.create(id, spec, by).await.map(drop)
+    }
+
+    async fn create(
+        &self,
+        id: RunId,
+        spec: Arc<RunSpec>,
+        by: &str,
+    ) -> Result<(Run, Vec<Action>), SubmitError> {
+        let max = self.shared.active_runs_max;
+        if self.shared.standings.active() >= max {
+            return Err(SubmitError::Busy { max });
+        }
+        let now = self.shared.now();
+        let new = NewRun {
+            run: id,
+            project: spec.project.clone(),
+            goal: spec.goal.clone(),
+            key: spec.key.clone(),
+            group: spec.group.as_ref().map(|g| g.name.clone()),
+            created_at: now,
+        };
+        let input = Input::Submit { spec: Arc::clone(&spec), by: by.to_owned() };
+        let (run, decision) = Run::submit(id, now, Arc::clone(&spec), &input);
+        let entry: Arc<Entry> = Arc::new(Run::entry(0, now, input, decision.events));
+        self.shared.journal.create(new, Arc::clone(&entry), progress(&run)).await?;
+        self.shared.standings.set(id, Standing::Active);
+        self.shared.tell(&run, entry);
+        Ok((run, decision.actions))
+    }
+
+    /// Carries on a run whose journal is there. With `takeover`, the process that carried it on
+    /// before is gone, and its workers with it.
+    pub fn carry_on(&self, run: RunId, takeover: Option<String>) {
+        self.shared.standings.set(run, Standing::Active);
+        self.order(Order::CarryOn { run, takeover });
+    }
+
+    /// Makes a run take commands without dispatching anything until it is carried on.
+    pub fn attend(&self, run: RunId) {
+        self.order(Order::Attend(run));
+    }
+
+    /// Returns how many attempts are in flight, once every actor has read what it was sent before.
+    pub async fn in_flight(&self) -> u32 {
+        match self.supervisor.call(Order::InFlight, None).await {
+            Ok(CallResult::Success(in_flight)) => in_flight,
+            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => 0,
+        }
+    }
+
+    /// Carries out a command. Returns once its entry is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    pub async fn command(&self, run: RunId, command: Command) -> Result<(), CommandError> {
+        let asked = self
+            .supervisor
+            .call(|reply| Order::Command { run, command: Box::new(command), reply }, None)
+            .await;
+        match asked {
+            Ok(CallResult::Success(result)) => result,
+            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+                let standing = self.shared.standings.watch(run).borrow().clone();
+                match standing {
+                    Standing::Stuck { why, .. } => Err(CommandError::Stuck(why)),
+                    Standing::Active | Standing::Idle(_) => Err(CommandError::Stopped),
+                }
+            }
+        }
+    }
+
+    /// Returns where a run stands, and every change of it.
+    #[must_use]
+    pub fn standing(&self, run: RunId) -> watch::Receiver<Standing> {
+        self.shared.standings.watch(run)
+    }
+
+    /// Returns every durable entry from now on.
+    #[must_use]
+    pub fn progress(&self) -> broadcast::Receiver<Progress> {
+        self.shared.progress.subscribe()
+    }
+
+    /// Starts nothing more; results of what is in flight are still recorded.
+    pub async fn hold(&self) {
+        let _ = self.supervisor.call(Order::Hold, None).await;
+    }
+
+    /// Ends the tracker and all its actors.
+    pub async fn stop(&self) {
+        let _ = self.supervisor.stop_and_wait(None, None).await;
+    }
+
+    /// Returns the time by the tracker's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.now()
+    }
+
+    fn order(&self, order: Order) {
+        if self.supervisor.cast(order).is_err() {
+            tracing::debug!("the tracker has stopped");
+        }
+    }
+}
+
+/// Where runs stand that somebody waits for, or that are active.
+#[derive(Default)]
+pub(crate) struct Standings {
+    runs: Mutex<HashMap<RunId, watch::Sender<Standing>>>,
+    active: std::sync::atomic::AtomicUsize,
+}
+
+impl Standings {
+    pub(crate) fn watch(&self, run: RunId) -> watch::Receiver<Standing> {
+        self.runs.lock().entry(run).or_insert_with(|| watch::Sender::new(Standing::Active)).subscribe()
+    }
+
+    /// Says where a run stands. One that is idle is forgotten once nobody waits for it.
+    pub(crate) fn set(&self, run: RunId, standing: Standing) {
+        let mut runs = self.runs.lock();
+        let is_active = standing == Standing::Active;
+        let sender = runs.entry(run).or_insert_with(|| watch::Sender::new(Standing::Active));
+        sender.send_replace(standing);
+        if !is_active && sender.receiver_count() == 0 {
+            runs.remove(&run);
+        }
+    }
+
+    /// Counts the actors in memory.
+    pub(crate) fn count(&self, active: usize) {
+        self.active.store(active, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn active(&self) -> usize {
+        self.active.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

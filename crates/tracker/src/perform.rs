@@ -1,0 +1,136 @@
+//! Actions become messages.
+
+use std::sync::Arc;
+
+use foreplan_core::{
+    action::{Action, Dispatch},
+    digest::Digest,
+    event::Entry,
+    failure::{EffectState, Failure, FailureKind},
+    id::{RunId, StepId},
+    input::{AttemptOutcome, AttemptReply, Verdicts},
+    run::Run,
+    tool::Effect,
+};
+use foreplan_journal::Progress as Row;
+use foreplan_protocol::{
+    Cancel, Message, PermitAnswer, PlanRequest, ReplanRequest, Reply, StepRequest, Subject,
+};
+use serde_json::Value;
+
+use crate::{
+    context::replan_context,
+    shared::{Progress, Shared},
+};
+
+/// Returns what the index keeps of a run.
+pub(crate) fn progress(run: &Run) -> Row {
+    let (steps_done, steps) = run.progress();
+    Row {
+        status: run.status(),
+        waiting: run.waiting(),
+        since: run.since(),
+        next_wake: run.next_wake(),
+        ended_at: run.ended_at(),
+        steps_done,
+        steps,
+        replans: run.versions().len().saturating_sub(1) as u32,
+    }
+}
+
+impl Shared {
+    /// Tells those who watch.
+    pub(crate) fn tell(&self, run: &Run, entry: Arc<Entry>) {
+        if self.progress.receiver_count() > 0 {
+            let _ = self.progress.send(Progress { run: run.id(), entry, status: run.status() });
+        }
+    }
+
+    pub(crate) async fn publish(&self, to: Subject, message: Message) -> bool {
+        match self.bus.publish(to, message).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a message was not taken");
+                false
+            }
+        }
+    }
+
+    /// Performs an action that needs no value of the run.
+    pub(crate) async fn perform(&self, run: &Run, action: Action) {
+        let id = run.id();
+        match action {
+            Action::RequestPlan { request, trigger } => {
+                let context = trigger.map(|trigger| replan_context(run, trigger));
+                let spec = Arc::clone(run.spec());
+                let message = Message::Plan(Arc::new(PlanRequest { run: id, request, spec, context }));
+                self.publish(Subject::Planner, message).await;
+            }
+            Action::RequestReplan { basis, trigger } => {
+                let context = replan_context(run, trigger);
+                let spec = Arc::clone(run.spec());
+                let message = Message::Replan(Arc::new(ReplanRequest { run: id, basis, spec, context }));
+                self.publish(Subject::Replanner, message).await;
+            }
+            Action::CancelAttempt { step, attempt } => {
+                let cancel = Message::Cancel(Cancel { run: id, step, attempt });
+                self.publish(Subject::Executors, cancel).await;
+            }
+            Action::AnswerPermit { step, attempt, granted } => {
+                let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, granted });
+                self.publish(Subject::Executors, answer).await;
+            }
+            Action::Evaluate { .. } | Action::RunStep(_) => {}
+        }
+    }
+
+    /// Sends a step with its input to an executor. A step that no executor takes comes back as a
+    /// failure.
+    pub(crate) async fn dispatch(&self, run: RunId, version: u32, dispatch: Dispatch, input: Arc<Value>) {
+        let key = match dispatch.effect {
+            Effect::Read => None,
+            Effect::Idempotent | Effect::Irreversible => Some(idempotency_key(run, &dispatch, &input)),
+        };
+        let (step, attempt) = (dispatch.step.clone(), dispatch.attempt);
+        let to = Subject::Executor(dispatch.capability.clone());
+        let request = StepRequest {
+            run,
+            step: dispatch.step,
+            attempt,
+            plan_version: version,
+            tool: dispatch.tool,
+            tool_digest: dispatch.tool_digest,
+            effect: dispatch.effect,
+            capability: dispatch.capability,
+            input,
+            idempotency_key: key,
+            timeout: dispatch.timeout,
+        };
+        if let Err(error) = self.bus.publish(to, Message::Step(Arc::new(request))).await {
+            let failure = Failure::new(FailureKind::Unserved, "unserved", error.to_string());
+            self.answer(run, step, attempt, failure).await;
+        }
+    }
+
+    /// Answers a step request in the place of an executor that never got it.
+    pub(crate) async fn answer(&self, run: RunId, step: StepId, attempt: u32, failure: Failure) {
+        let now = self.now();
+        let reply = AttemptReply {
+            step,
+            attempt,
+            outcome: AttemptOutcome::Failure(failure.effect(EffectState::None)),
+            worker: "tracker".to_owned(),
+            started_at: now,
+            ended_at: now,
+            usage: foreplan_core::budget::Usage::default(),
+            verdicts: Verdicts::default(),
+        };
+        self.publish(Subject::Tracker(run), Message::Reply { run, reply: Reply::Step(reply) }).await;
+    }
+}
+
+/// Returns the key of a call: the same over all attempts of the same step with the same input.
+fn idempotency_key(run: RunId, dispatch: &Dispatch, input: &Value) -> Digest {
+    let input = Digest::of(input);
+    Digest::of_bytes(format!("{run}\0{}\0{}\0{input}", dispatch.step, dispatch.tool).as_bytes())
+}

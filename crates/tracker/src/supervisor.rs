@@ -1,0 +1,365 @@
+//! The supervisor: it wakes runs, drops those that wait, and restarts actors that died.
+//!
+//! It owns the table of actors. The handle, the timers and the bus (for runs that are not in memory)
+//! send to it. It must not touch a run's state.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use foreplan_core::{
+    action::Action,
+    id::RunId,
+    input::Command,
+    run::{Rejection, Run},
+};
+use foreplan_protocol::{Message, Subject};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, rpc::CallResult};
+
+use crate::{
+    handle::{CommandError, Standing, TrackerHandle},
+    run_actor::{RunActor, RunMessage, Start, inbox},
+    shared::{Deps, Shared},
+    timers::keep_time,
+};
+
+/// An actor that died this often is not started again: folding the same journal would end the same.
+const RESTARTS_MAX: u32 = 3;
+
+/// What the supervisor is asked to do.
+pub(crate) enum Order {
+    /// Start the actor of a run that was just created.
+    Begin(Box<(Run, Vec<Action>)>),
+    /// Fold a run and go on with it.
+    CarryOn { run: RunId, takeover: Option<String> },
+    /// Fold a run for commands only: nothing is dispatched until it is carried on.
+    Attend(RunId),
+    /// A run was folded.
+    Folded(RunId, Result<Box<Run>, String>),
+    /// Hand a command to a run.
+    Command { run: RunId, command: Box<Command>, reply: RpcReplyPort<Result<(), CommandError>> },
+    /// A message for a run that is not in memory.
+    Deliver(RunId, Message),
+    /// A run's time has come.
+    Wake(RunId),
+    /// A run waits: drop its actor.
+    Retire(RunId),
+    /// Something came up before the actor stopped.
+    Unretire(RunId),
+    /// Start nothing more.
+    Hold(RpcReplyPort<()>),
+    /// Count the attempts in flight, once every actor has read what was sent to it before.
+    InFlight(RpcReplyPort<u32>),
+}
+
+/// Starts a tracker.
+///
+/// # Errors
+///
+/// If its actor does not start.
+pub async fn spawn(deps: Deps) -> Result<TrackerHandle, ractor::SpawnErr> {
+    let shared = Arc::new(Shared::new(deps));
+    let (supervisor, _) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
+    Ok(TrackerHandle { supervisor, shared })
+}
+
+struct Supervisor;
+
+struct State {
+    shared: Arc<Shared>,
+    runs: HashMap<RunId, Slot>,
+    by_actor: HashMap<ActorId, RunId>,
+    restarts: HashMap<RunId, u32>,
+    /// Runs that are folded for commands only.
+    attended: HashSet<RunId>,
+    timekeeper: tokio::task::JoinHandle<()>,
+    is_held: bool,
+}
+
+enum Slot {
+    /// The journal is being read; what came meanwhile waits.
+    Folding(Vec<RunMessage>),
+    Active(ActorRef<RunMessage>),
+    /// The actor was told to stop when it is done; what came meanwhile waits for the next one.
+    Retiring(ActorRef<RunMessage>, Vec<RunMessage>),
+}
+
+impl Slot {
+    fn actor(&self) -> Option<ActorRef<RunMessage>> {
+        match self {
+            Self::Active(actor) | Self::Retiring(actor, _) => Some(actor.clone()),
+            Self::Folding(_) => None,
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Msg = Order;
+    type State = State;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(&self, me: ActorRef<Order>, shared: Arc<Shared>) -> Result<State, ActorProcessingErr> {
+        let orders = me.clone();
+        let timekeeper = tokio::spawn(keep_time(Arc::clone(&shared), move |run| {
+            let _ = orders.cast(Order::Wake(run));
+        }));
+        let orders = me;
+        let deliver = move |message: Message| match run_of(&message) {
+            Some(run) => orders
+                .cast(Order::Deliver(run, message))
+                .map_err(|_| foreplan_bus::Error::Gone(Subject::Trackers.to_string())),
+            None => Ok(()),
+        };
+        shared.bus.serve(Subject::Trackers, Box::new(deliver));
+        Ok(State {
+            shared,
+            runs: HashMap::new(),
+            by_actor: HashMap::new(),
+            restarts: HashMap::new(),
+            attended: HashSet::new(),
+            timekeeper,
+            is_held: false,
+        })
+    }
+
+    async fn post_stop(&self, _: ActorRef<Order>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.timekeeper.abort();
+        state.shared.bus.leave(&Subject::Trackers);
+        for (run, slot) in state.runs.drain() {
+            state.shared.bus.leave(&Subject::Tracker(run));
+            if let Slot::Active(actor) | Slot::Retiring(actor, _) = slot {
+                actor.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Order>,
+        order: Order,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match order {
+            Order::Begin(begin) => {
+                let (run, actions) = *begin;
+                let id = run.id();
+                state.start(&me, run, vec![RunMessage::Begin(actions)]).await;
+                tracing::debug!(run = %id, "begun");
+            }
+            Order::CarryOn { run, takeover } => {
+                state.attended.remove(&run);
+                let message = takeover.map_or(RunMessage::Begin(Vec::new()), RunMessage::Takeover);
+                state.send(&me, run, message);
+            }
+            Order::Attend(run) => {
+                if !state.runs.contains_key(&run) {
+                    state.attended.insert(run);
+                }
+            }
+            Order::Folded(run, folded) => state.folded(&me, run, folded).await,
+            Order::Command { run, command, reply } => {
+                state.send(&me, run, RunMessage::Command(command, reply))
+            }
+            Order::Deliver(run, message) => state.send(&me, run, RunMessage::Bus(message)),
+            Order::Wake(run) => state.send(&me, run, RunMessage::Wake),
+            Order::Retire(run) => state.retire(run),
+            Order::Unretire(run) => state.unretire(run),
+            Order::Hold(reply) => {
+                state.is_held = true;
+                for slot in state.runs.values() {
+                    if let Slot::Active(actor) = slot {
+                        let _ = actor.cast(RunMessage::Hold);
+                    }
+                }
+                let _ = reply.send(());
+            }
+            Order::InFlight(reply) => state.count_in_flight(reply),
+        }
+        state.shared.standings.count(state.runs.len());
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<Order>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(actor, ..) => state.stopped(&me, actor.get_id()),
+            SupervisionEvent::ActorFailed(actor, error) => {
+                let Some(run) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
+                tracing::error!(%run, %error, "the run's actor died");
+                state.died(&me, run, &error.to_string());
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        state.shared.standings.count(state.runs.len());
+        Ok(())
+    }
+}
+
+impl State {
+    /// Hands a message to a run, folding it first if it is not in memory.
+    fn send(&mut self, me: &ActorRef<Order>, run: RunId, message: RunMessage) {
+        match self.runs.entry(run) {
+            Entry::Occupied(mut slot) => match slot.get_mut() {
+                Slot::Folding(waiting) | Slot::Retiring(_, waiting) => waiting.push(message),
+                Slot::Active(actor) => {
+                    let _ = actor.cast(message);
+                }
+            },
+            Entry::Vacant(slot) => {
+                slot.insert(Slot::Folding(vec![message]));
+                self.fold(me, run);
+            }
+        }
+    }
+
+    fn fold(&self, me: &ActorRef<Order>, run: RunId) {
+        let (me, journal) = (me.clone(), Arc::clone(&self.shared.journal));
+        tokio::spawn(async move {
+            let folded = match journal.read(run, 0).await {
+                Ok(entries) => Run::replay(run, entries.iter().map(AsRef::as_ref))
+                    .map(Box::new)
+                    .ok_or_else(|| "the journal does not begin with a submission".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            let _ = me.cast(Order::Folded(run, folded));
+        });
+    }
+
+    async fn folded(&mut self, me: &ActorRef<Order>, run: RunId, folded: Result<Box<Run>, String>) {
+        let Some(Slot::Folding(waiting)) = self.runs.remove(&run) else { return };
+        match folded {
+            Ok(folded) => {
+                let asked = if self.attended.contains(&run) { Vec::new() } else { folded.outstanding() };
+                let mut messages = vec![RunMessage::Begin(asked)];
+                messages.extend(waiting);
+                self.start(me, *folded, messages).await;
+            }
+            Err(why) => {
+                for message in waiting {
+                    if let RunMessage::Command(_, reply) = message {
+                        let _ = reply.send(Err(CommandError::Stuck(why.clone())));
+                    }
+                }
+                self.shared.standings.set(run, Standing::Stuck { why, lost: false });
+            }
+        }
+    }
+
+    async fn start(&mut self, me: &ActorRef<Order>, mut run: Run, messages: Vec<RunMessage>) {
+        let id = run.id();
+        if self.is_held || self.attended.contains(&id) {
+            run.hold();
+        }
+        let start = Start { run, shared: Arc::clone(&self.shared), supervisor: me.clone() };
+        match Actor::spawn_linked(None, RunActor, start, me.get_cell()).await {
+            Ok((actor, _)) => {
+                let subject = Subject::Tracker(id);
+                self.shared.bus.serve(subject.clone(), inbox(actor.clone(), subject));
+                for message in messages {
+                    let _ = actor.cast(message);
+                }
+                self.by_actor.insert(actor.get_id(), id);
+                self.runs.insert(id, Slot::Active(actor));
+            }
+            Err(error) => {
+                self.shared.standings.set(id, Standing::Stuck { why: error.to_string(), lost: false });
+            }
+        }
+    }
+
+    fn count_in_flight(&self, reply: RpcReplyPort<u32>) {
+        let actors: Vec<_> = self.runs.values().filter_map(Slot::actor).collect();
+        tokio::spawn(async move {
+            let mut in_flight = 0;
+            for actor in actors {
+                if let Ok(CallResult::Success(own)) = actor.call(RunMessage::InFlight, None).await {
+                    in_flight += own;
+                }
+            }
+            let _ = reply.send(in_flight);
+        });
+    }
+
+    fn retire(&mut self, run: RunId) {
+        let Some(slot) = self.runs.remove(&run) else { return };
+        let slot = match slot {
+            Slot::Active(actor) => {
+                self.shared.bus.leave(&Subject::Tracker(run));
+                let _ = actor.cast(RunMessage::Retire);
+                Slot::Retiring(actor, Vec::new())
+            }
+            other => other,
+        };
+        self.runs.insert(run, slot);
+    }
+
+    fn unretire(&mut self, run: RunId) {
+        let Some(slot) = self.runs.remove(&run) else { return };
+        let slot = match slot {
+            Slot::Retiring(actor, waiting) => {
+                let subject = Subject::Tracker(run);
+                self.shared.bus.serve(subject.clone(), inbox(actor.clone(), subject));
+                for message in waiting {
+                    let _ = actor.cast(message);
+                }
+                Slot::Active(actor)
+            }
+            other => other,
+        };
+        self.runs.insert(run, slot);
+    }
+
+    /// Forgets an actor that stopped; a run that was sent something meanwhile is folded again.
+    fn stopped(&mut self, me: &ActorRef<Order>, actor: ActorId) {
+        let Some(run) = self.by_actor.remove(&actor) else { return };
+        self.restarts.remove(&run);
+        self.shared.bus.leave(&Subject::Tracker(run));
+        if let Some(Slot::Retiring(_, waiting)) = self.runs.remove(&run)
+            && !waiting.is_empty()
+        {
+            self.runs.insert(run, Slot::Folding(waiting));
+            self.fold(me, run);
+        }
+    }
+
+    /// Folds a run again whose actor died of a bug; one whose journal failed stays down.
+    fn died(&mut self, me: &ActorRef<Order>, run: RunId, why: &str) {
+        self.shared.bus.leave(&Subject::Tracker(run));
+        let waiting = match self.runs.remove(&run) {
+            Some(Slot::Retiring(_, waiting) | Slot::Folding(waiting)) => waiting,
+            Some(Slot::Active(_)) | None => Vec::new(),
+        };
+        let standing = self.shared.standings.watch(run).borrow().clone();
+        let restarts = self.restarts.entry(run).or_default();
+        *restarts += 1;
+        if matches!(standing, Standing::Stuck { .. }) || *restarts > RESTARTS_MAX {
+            for message in waiting {
+                if let RunMessage::Command(_, reply) = message {
+                    let _ = reply.send(Err(CommandError::Rejected(Rejection::NotNow(why.to_owned()))));
+                }
+            }
+            self.shared.standings.set(run, Standing::Stuck { why: why.to_owned(), lost: false });
+            return;
+        }
+        self.runs.insert(run, Slot::Folding(waiting));
+        self.fold(me, run);
+    }
+}
+
+fn run_of(message: &Message) -> Option<RunId> {
+    match message {
+        Message::Reply { run, .. } | Message::Input { run, .. } => Some(*run),
+        Message::PermitRequest(ask) => Some(ask.run),
+        Message::Plan(_)
+        | Message::Replan(_)
+        | Message::Step(_)
+        | Message::Cancel(_)
+        | Message::PermitAnswer(_) => None,
+    }
+}
