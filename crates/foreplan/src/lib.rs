@@ -4,3 +4,6 @@
 pub mod cli;
 pub mod config;
 pub mod logs;
+mod system;
+
+pub use system::{Approval, Builder, Error, OnApproval, Outcome, Planned, System};

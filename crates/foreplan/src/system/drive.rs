@@ -1,0 +1,289 @@
+//! Runs: submitted, driven, commanded, carried on, and left in order.
+
+use std::{sync::Arc, time::Duration};
+
+use foreplan_core::{
+    goal::{RunSpec, WhenBusy},
+    id::RunId,
+    input::{Command, CommandKind},
+    view::{RunView, Status, WaitKind},
+};
+use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, RunFilter, Store};
+use foreplan_tracker::{CommandError, Standing, TrackerHandle};
+use uuid::Uuid;
+
+use super::{Approval, Error, Outcome, System};
+
+/// How long the owner of a run may take to answer a command: it looks ten times a second.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a process looks whether something changed in a store that others write.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+impl System {
+    /// Runs a goal with the builder's planner and policy, until it is done or waits for a person.
+    ///
+    /// # Errors
+    ///
+    /// If the run cannot be accepted or carried on; a run that fails is an [`Outcome`].
+    pub async fn run(&self, goal: &str) -> Result<Outcome, Error> {
+        let spec = self.inner.defaults.spec(goal);
+        let run = self.submit(RunId(Uuid::now_v7()), Arc::new(spec), &whoami()).await?;
+        self.drive(run).await
+    }
+
+    /// Accepts a run and begins it. Returns its id: another run's, if one with the same project and
+    /// key is there already.
+    ///
+    /// # Errors
+    ///
+    /// If too much is going on, or the store cannot be written.
+    pub async fn submit(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<RunId, Error> {
+        let inner = &self.inner;
+        let busy = self.busy_group(&spec, id).await?;
+        if let (Some((group, active)), true) = (&busy, rejects(&spec)) {
+            return Err(Error::GroupBusy { group: group.clone(), active: *active });
+        }
+        let submitted = match busy {
+            None => inner.tracker.submit(id, Arc::clone(&spec), by).await,
+            Some(_) => inner.tracker.submit_held(id, Arc::clone(&spec), by).await,
+        };
+        match submitted.map_err(Error::from) {
+            Ok(()) => {}
+            Err(Error::Journal(JournalError::Exists(existing))) => return Ok(existing),
+            Err(error) => return Err(error),
+        }
+        inner.mine.lock().insert(id);
+        inner.store.journal.claim(id, inner.store.owner()).await?;
+        if busy.is_some() {
+            tokio::spawn(self.clone().begin_in_turn(id, spec));
+        }
+        Ok(id)
+    }
+
+    /// Returns the active run of the spec's group, if there is one.
+    async fn busy_group(&self, spec: &RunSpec, own: RunId) -> Result<Option<(String, RunId)>, Error> {
+        let Some(group) = &spec.group else { return Ok(None) };
+        let active = self.inner.store.journal.active_in_group(&spec.project, &group.name).await?;
+        let first = active.first().map(|record| record.run.run).filter(|first| *first != own);
+        Ok(first.map(|first| (group.name.clone(), first)))
+    }
+
+    async fn begin_in_turn(self, id: RunId, spec: Arc<RunSpec>) {
+        while matches!(self.busy_group(&spec, id).await, Ok(Some(_))) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        self.inner.tracker.carry_on(id, None);
+    }
+
+    /// Carries a run on until it has ended, waits for a person, or is paused.
+    ///
+    /// # Errors
+    ///
+    /// If another process carries it on, or it cannot be carried on at all.
+    pub async fn drive(&self, run: RunId) -> Result<Outcome, Error> {
+        let record = self.inner.store.journal.find(run).await?.ok_or(Error::NoRun(run))?;
+        if record.progress.status.is_ended() {
+            return Ok(Outcome::Done(self.view(run).await?));
+        }
+        self.take(run).await?;
+        let mut standing = self.inner.tracker.standing(run);
+        loop {
+            let now = standing.borrow_and_update().clone();
+            match now {
+                Standing::Idle(_) => {
+                    let view = self.view(run).await?;
+                    if !self.answer(&view).await? {
+                        return Ok(view.into());
+                    }
+                }
+                Standing::Stuck { why, .. } => return Err(Error::Stuck(why)),
+                Standing::Active => {}
+            }
+            if standing.changed().await.is_err() {
+                return Err(Error::Stuck("the system has stopped".to_owned()));
+            }
+        }
+    }
+
+    /// Makes this process the one that carries the run on.
+    async fn take(&self, run: RunId) -> Result<(), Error> {
+        let inner = &self.inner;
+        if inner.mine.lock().contains(&run) {
+            return Ok(());
+        }
+        let owner = inner.store.owner();
+        if let Claim::Owned { by } = inner.store.journal.claim(run, owner).await? {
+            return Err(Error::Owned { by });
+        }
+        inner.mine.lock().insert(run);
+        inner.tracker.attend(run);
+        for command in inner.store.journal.pending(run).await? {
+            carry_out(&inner.store, &inner.tracker, run, command).await;
+        }
+        inner.tracker.carry_on(run, Some(owner.to_owned()));
+        Ok(())
+    }
+
+    /// Carries on every open run that nobody carries on. Returns them.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn resume_all(&self) -> Result<Vec<RunId>, Error> {
+        let open = self.inner.store.journal.list(RunFilter { open: true, limit: None }).await?;
+        let mut taken = Vec::new();
+        for record in open {
+            match self.take(record.run.run).await {
+                Ok(()) => taken.push(record.run.run),
+                Err(Error::Owned { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Carries out a command: here if this process carries the run on or nobody does, else by the
+    /// process that does. Returns once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// Why the run refuses it.
+    pub async fn command(&self, run: RunId, by: &str, kind: CommandKind) -> Result<(), Error> {
+        let command = Command { id: Uuid::now_v7(), by: by.to_owned(), kind };
+        match self.take(run).await {
+            Ok(()) => Ok(self.inner.tracker.command(run, command).await?),
+            Err(Error::Owned { by }) => self.send(run, by, command).await,
+            Err(Error::Journal(JournalError::NoRun(run))) => Err(Error::NoRun(run)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records a command without carrying the run on: nothing is dispatched by this process.
+    ///
+    /// # Errors
+    ///
+    /// Why the run refuses it.
+    pub async fn record(&self, run: RunId, by: &str, kind: CommandKind) -> Result<(), Error> {
+        let inner = &self.inner;
+        if inner.mine.lock().contains(&run) {
+            return self.command(run, by, kind).await;
+        }
+        let command = Command { id: Uuid::now_v7(), by: by.to_owned(), kind };
+        let owner = inner.store.owner();
+        match inner.store.journal.claim(run, owner).await {
+            Ok(Claim::Owned { by }) => return self.send(run, by, command).await,
+            Ok(Claim::Claimed { .. }) => {}
+            Err(JournalError::NoRun(run)) => return Err(Error::NoRun(run)),
+            Err(error) => return Err(error.into()),
+        }
+        inner.tracker.attend(run);
+        let result = inner.tracker.command(run, command).await;
+        inner.store.journal.release(run, owner).await?;
+        Ok(result?)
+    }
+
+    async fn send(&self, run: RunId, owner: String, command: Command) -> Result<(), Error> {
+        let journal = &self.inner.store.journal;
+        let id = command.id;
+        journal.send(run, command).await?;
+        let answered = tokio::time::timeout(ANSWER_WAIT, async {
+            loop {
+                match journal.outcome(run, id).await? {
+                    Some(Sent::Accepted) => return Ok(()),
+                    Some(Sent::Refused(why)) => return Err(Error::Refused(why)),
+                    Some(Sent::Pending) | None => tokio::time::sleep(LOOK_INTERVAL).await,
+                }
+            }
+        });
+        answered.await.unwrap_or(Err(Error::Unanswered { by: owner }))
+    }
+
+    /// Lets the program answer an approval. Returns whether it did.
+    async fn answer(&self, view: &RunView) -> Result<bool, Error> {
+        let (Some(ask), Some(wait)) = (&self.inner.on_approval, &view.waiting_for) else { return Ok(false) };
+        let is_approval =
+            matches!(wait.kind, WaitKind::PlanApproval | WaitKind::StepApproval | WaitKind::ReplanApproval);
+        let (true, Some(digest), Status::Waiting) = (is_approval, wait.digest, view.status) else {
+            return Ok(false);
+        };
+        match ask(view) {
+            Approval::Approve { by } => {
+                let kind = CommandKind::Approve { step: wait.step.clone(), digest };
+                self.command(view.run, &by, kind).await?;
+            }
+            Approval::Reject { by, reason } => {
+                self.command(view.run, &by, CommandKind::Reject { reason }).await?
+            }
+            Approval::Wait => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Starts nothing more, waits for the work in hand, and leaves the runs to the next process.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.inbox.abort();
+        inner.tracker.hold().await;
+        inner.executor.stop().await;
+        let settled = tokio::time::timeout(ANSWER_WAIT, async {
+            while inner.tracker.in_flight().await > 0 {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        });
+        if settled.await.is_err() {
+            tracing::warn!("some results were not recorded in time; their steps will be tried again");
+        }
+        inner.tracker.stop().await;
+        inner.planner.stop().await;
+        inner.replanner.stop().await;
+        let mine: Vec<RunId> = inner.mine.lock().drain().collect();
+        for run in mine {
+            if let Err(error) = inner.store.journal.release(run, inner.store.owner()).await {
+                tracing::warn!(%run, %error, "the run could not be released; its lock ends with the process");
+            }
+        }
+    }
+
+    /// Tells every call in hand to end, so that a shutdown does not wait for it.
+    pub fn cancel_work(&self) {
+        self.inner.executor.cancel_all();
+    }
+}
+
+fn rejects(spec: &RunSpec) -> bool {
+    spec.group.as_ref().is_some_and(|group| group.when_busy == WhenBusy::Reject)
+}
+
+/// Returns the name under which this process' user acts.
+fn whoami() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())
+}
+
+async fn carry_out(store: &Store, tracker: &TrackerHandle, run: RunId, command: Command) {
+    let id = command.id;
+    let refused = match tracker.command(run, command).await {
+        Ok(()) => return,
+        Err(CommandError::Rejected(rejection)) => rejection.to_string(),
+        Err(error) => error.to_string(),
+    };
+    if let Err(error) = store.journal.refuse(run, id, refused).await {
+        tracing::warn!(%run, %error, "a refusal could not be recorded");
+    }
+}
+
+/// Carries out what other processes ask of this one's runs, until aborted.
+pub(super) async fn read_inbox(store: Store, tracker: TrackerHandle, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        match store.journal.poll(store.owner()).await {
+            Ok(commands) => {
+                for (run, command) in commands {
+                    carry_out(&store, &tracker, run, command).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the inbox could not be read"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Looking: at runs, at plans that are not run, at the record.
+
+use std::sync::Arc;
+
+use foreplan_core::{
+    event::Entry,
+    finding::Finding,
+    goal::RunSpec,
+    id::RunId,
+    input::Proposal,
+    plan::Plan,
+    run::Run,
+    tool::Inventory,
+    view::{JournalView, RunView, Status},
+};
+use foreplan_journal::{RunFilter, RunRecord};
+use foreplan_protocol::{Message, PlanOutcome, PlanRequest, Reply, Subject};
+use foreplan_tracker::Planning;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{Error, System};
+
+/// A plan that nobody runs, with what `check` says of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Who made it.
+    pub by: String,
+    /// The plan, checked.
+    pub proposal: Proposal,
+}
+
+impl System {
+    /// Returns the run as people and programs see it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its journal is damaged.
+    pub async fn view(&self, run: RunId) -> Result<RunView, Error> {
+        let entries = self.entries(run).await?;
+        self.view_of(run, &entries).await
+    }
+
+    /// Returns the run as it stood after these entries.
+    ///
+    /// # Errors
+    ///
+    /// If there are none.
+    pub async fn view_of(&self, id: RunId, entries: &[Arc<Entry>]) -> Result<RunView, Error> {
+        let store = &self.inner.store;
+        let run = Run::replay(id, entries.iter().map(AsRef::as_ref)).ok_or(Error::NoRun(id))?;
+        let head = store.journal.find(id).await?.and_then(|record| record.head.hash);
+        let journal = JournalView { entries: entries.len() as u64, head };
+        let result = match run.status() {
+            Status::Succeeded => match foreplan_tracker::result(&run, store.payloads.as_ref()).await {
+                Ok(result) => result,
+                Err(error) => {
+                    tracing::warn!(run = %id, %error, "the result cannot be shown");
+                    None
+                }
+            },
+            _ => None,
+        };
+        let mut view = run.view(result, journal);
+        for wait in view.waiting.iter_mut().chain(view.waiting_for.iter_mut()) {
+            if let Some(question) =
+                wait.step.as_ref().and_then(|s| foreplan_tracker::question(&run, s.as_str()))
+                && wait.schema.as_ref().is_none_or(|s| s.get("enum").is_none() || wait.question.is_none())
+            {
+                wait.question = Some(question);
+            }
+        }
+        Ok(view)
+    }
+
+    /// Returns the run's journal, verified.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it is damaged.
+    pub async fn entries(&self, run: RunId) -> Result<Vec<Arc<Entry>>, Error> {
+        match self.inner.store.journal.read(run, 0).await {
+            Ok(entries) => Ok(entries),
+            Err(foreplan_journal::Error::NoRun(run)) => Err(Error::NoRun(run)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the runs that match, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, Error> {
+        Ok(self.inner.store.journal.list(filter).await?)
+    }
+
+    /// Returns the inventory that plans are made and checked with.
+    #[must_use]
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inner.inventory
+    }
+
+    /// Checks a plan without running it.
+    #[must_use]
+    pub fn check(&self, plan: &Arc<Plan>, spec: &RunSpec) -> Proposal {
+        foreplan_tracker::propose(plan, Planning { spec, inventory: &self.inner.inventory })
+    }
+
+    /// Asks the planner for a plan, and checks it. Nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlan`] if there is none.
+    pub async fn plan(&self, spec: Arc<RunSpec>) -> Result<Planned, Error> {
+        let run = RunId(Uuid::now_v7());
+        let subject = Subject::Tracker(run);
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let consumer =
+            move |message| answers.send(message).map_err(|_| foreplan_bus::Error::Gone("plan".to_owned()));
+        self.inner.bus.serve(subject.clone(), Box::new(consumer));
+        let request =
+            Message::Plan(Arc::new(PlanRequest { run, request: 1, spec: Arc::clone(&spec), context: None }));
+        let asked = self.inner.bus.publish(Subject::Planner, request).await;
+        let answer = match asked {
+            Ok(()) => answered.recv().await,
+            Err(error) => return Err(Error::Start(error.to_string())),
+        };
+        self.inner.bus.leave(&subject);
+        match answer {
+            Some(Message::Reply {
+                reply: Reply::Plan { by, outcome: PlanOutcome::Plan(plan), .. }, ..
+            }) => Ok(Planned { by, proposal: self.check(&plan, &spec) }),
+            Some(Message::Reply {
+                reply: Reply::Plan { outcome: PlanOutcome::None { code, message, findings }, .. },
+                ..
+            }) => Err(Error::NoPlan { code, message, findings }),
+            _ => Err(no_answer()),
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    let findings: Vec<Finding> = Vec::new();
+    Error::NoPlan { code: "no_answer".to_owned(), message: "the planner did not answer".to_owned(), findings }
+}

@@ -1,0 +1,79 @@
+//! Everything of one process over one store: the four agents, the bus between them, and the runs.
+//!
+//! [`System`] is what programs embed and what every verb of the command line calls. It owns no
+//! state of a run: the tracker does, and the journal.
+
+mod builder;
+mod drive;
+mod error;
+mod inspect;
+mod outcome;
+
+use std::{collections::HashSet, sync::Arc};
+
+use foreplan_bus::Bus;
+use foreplan_core::{id::RunId, view::RunView};
+use foreplan_executor::ExecutorHandle;
+use foreplan_journal::Store;
+use foreplan_planner::PlannerHandle;
+use foreplan_replanner::ReplannerHandle;
+use foreplan_tools::Toolbox;
+use foreplan_tracker::{Progress, TrackerHandle};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+pub use builder::Builder;
+pub use error::Error;
+pub use inspect::Planned;
+pub use outcome::{Approval, Outcome};
+
+/// What a program says about a plan or step that waits for approval.
+pub type OnApproval = Arc<dyn Fn(&RunView) -> Approval + Send + Sync>;
+
+/// The agents of one process over one store. Copies are the same system.
+#[derive(Clone)]
+pub struct System {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bus: Arc<dyn Bus>,
+    store: Store,
+    toolbox: Arc<Toolbox>,
+    inventory: Arc<foreplan_core::tool::Inventory>,
+    tracker: TrackerHandle,
+    executor: ExecutorHandle,
+    planner: PlannerHandle,
+    replanner: ReplannerHandle,
+    on_approval: Option<OnApproval>,
+    defaults: builder::Defaults,
+    /// Runs that this process carries on.
+    mine: Mutex<HashSet<RunId>>,
+    inbox: tokio::task::JoinHandle<()>,
+}
+
+impl System {
+    /// Begins to put a system together.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Returns every durable entry from now on, as it is made.
+    #[must_use]
+    pub fn progress(&self) -> broadcast::Receiver<Progress> {
+        self.inner.tracker.progress()
+    }
+
+    /// Returns the tools of this process.
+    #[must_use]
+    pub fn toolbox(&self) -> &Arc<Toolbox> {
+        &self.inner.toolbox
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+}
