@@ -271,9 +271,12 @@ mod tests {
         let toolbox = Arc::new(Toolbox::new([hang], [pool]).unwrap());
         let bus = Arc::new(MemoryBus::new());
         let (sender, mut tracker) = mpsc::unbounded_channel();
-        bus.serve_trackers(Box::new(move |message| {
-            sender.send(message).map_err(|_| foreplan_bus::Error::Gone("the test".to_owned()))
-        }));
+        bus.serve(
+            Subject::Trackers,
+            Box::new(move |message| {
+                sender.send(message).map_err(|_| foreplan_bus::Error::Gone("the test".to_owned()))
+            }),
+        );
         let spawned = Executor::spawn(
             bus.clone(),
             toolbox.clone(),

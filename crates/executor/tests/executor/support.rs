@@ -55,9 +55,10 @@ impl Setup {
         let bus = Arc::new(MemoryBus::new());
         let payloads = Arc::new(MemoryPayloads::default());
         let (sender, tracker) = mpsc::unbounded_channel();
-        bus.serve_trackers(Box::new(move |message| {
-            sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))
-        }));
+        bus.serve(
+            Subject::Trackers,
+            Box::new(move |message| sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))),
+        );
         let clock = TestClock::ticking(Timestamp(0), Duration::from_micros(1));
         let options = Options { clock: clock.reader(), log };
         let executor =
