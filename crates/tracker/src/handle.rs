@@ -114,8 +114,8 @@ impl TrackerHandle {
             group: spec.group.as_ref().map(|g| g.name.clone()),
             created_at: now,
         };
-        let input = Input::Submit { spec: Arc::clone(&spec), by: by.to_owned() };
-        let (run, decision) = Run::submit(id, now, Arc::clone(&spec), &input);
+        let input = Input::Submit { spec, by: by.to_owned() };
+        let (run, decision) = Run::submit(id, now, &input).expect("the input is a submission");
         let entry: Arc<Entry> = Arc::new(Run::entry(0, now, input, decision.events));
         self.shared.journal.create(new, Arc::clone(&entry), progress(&run)).await?;
         self.shared.standings.set(id, Standing::Active);

@@ -100,14 +100,17 @@ pub enum Rejection {
 }
 
 impl Run {
-    /// Creates the run. The decision is its first entry; `cause` is the submission with `spec`.
-    pub fn submit(id: RunId, now: Timestamp, spec: Arc<RunSpec>, cause: &Input) -> (Self, Decision) {
-        let mut run = Self::new(id, spec, now);
-        let mut turn = Turn::new(&mut run, now, cause);
+    /// Creates the run from its submission; `None` if the input is another. The decision is the
+    /// run's first entry.
+    #[must_use]
+    pub fn submit(id: RunId, now: Timestamp, submission: &Input) -> Option<(Self, Decision)> {
+        let Input::Submit { spec, .. } = submission else { return None };
+        let mut run = Self::new(id, Arc::clone(spec), now);
+        let mut turn = Turn::new(&mut run, now, submission);
         turn.emit(Event::RunAccepted);
         turn.request_plan(None);
         let decision = turn.finish();
-        (run, decision)
+        Some((run, decision))
     }
 
     /// Decides about one input.

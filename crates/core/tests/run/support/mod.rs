@@ -127,9 +127,8 @@ pub(crate) struct Harness {
 impl Harness {
     /// Submits a run and stops before its plan.
     pub(crate) fn submit(spec: RunSpec) -> (Self, Decision) {
-        let spec = Arc::new(spec);
-        let cause = Input::Submit { spec: Arc::clone(&spec), by: "ann".to_owned() };
-        let (run, decision) = Run::submit(run_id(), START, spec, &cause);
+        let cause = Input::Submit { spec: Arc::new(spec), by: "ann".to_owned() };
+        let (run, decision) = Run::submit(run_id(), START, &cause).unwrap();
         let entry = Run::entry(0, run.at(), cause, decision.events.clone());
         let shadow = Run::replay(run_id(), [&entry]).unwrap();
         assert_eq!(shadow, run);
