@@ -120,7 +120,8 @@ impl Turn<'_> {
     }
 
     fn replans_max(&self) -> u32 {
-        self.run.spec.replan.max.unwrap_or(self.run.spec.limits.replans)
+        let limit = self.run.spec.limits.replans;
+        self.run.spec.replan.max.map_or(limit, |max| max.min(limit.max(max)))
     }
 
     fn failure_of(&self, step: &StepId) -> String {

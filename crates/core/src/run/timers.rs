@@ -47,7 +47,6 @@ impl Turn<'_> {
         if self.run.is_idle() {
             return;
         }
-        let outstanding = self.run.outstanding();
         self.emit(Event::OwnerChanged { by: by.to_owned() });
         let checks: Vec<_> = self
             .run
@@ -64,8 +63,8 @@ impl Turn<'_> {
         for (step, attempt) in self.running() {
             self.attempt_lost(&step, attempt, "the process that ran it is gone");
         }
-        if self.run.end.is_none() {
-            self.actions.extend(outstanding);
-        }
+        let outstanding = self.run.outstanding();
+        self.run.fresh.clear();
+        self.actions.extend(outstanding);
     }
 }
