@@ -14,7 +14,8 @@ use futures::StreamExt as _;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
-    ask, error::Failure, exit::Exit, live::Live, notify, render, session::Session, signals::Signals,
+    ask, error::Failure, exit::Exit, live::Live, notify, render, render::list::short, session::Session,
+    signals::Signals,
 };
 use crate::system;
 
@@ -83,11 +84,22 @@ impl Session {
                 async move { (run, system.drive(run).await) }
             })
             .collect();
+        let mut progress = self.system.progress();
+        let mut live = Live::new(&self.output);
         let mut worst = Exit::Ok;
         loop {
             tokio::select! {
+                biased;
+                told = progress.recv() => {
+                    let Ok(told) = told else { continue };
+                    for mut line in render::progress::lines(&told.entry) {
+                        line.message = format!("{}  [{}]", line.message, short(told.run)).trim_start().to_owned();
+                        live.show(&mut self.output, told.run, &line);
+                    }
+                }
                 done = driving.next() => {
                     let Some((run, outcome)) = done else { return Ok(worst) };
+                    live.clear();
                     let exit = match outcome {
                         Ok(outcome) => self.finish(&outcome.into_view()).await?,
                         Err(system::Error::Owned { by }) => self.elsewhere(run, &by),
@@ -95,7 +107,10 @@ impl Session {
                     };
                     worst = worse(worst, exit);
                 }
-                exit = signals.next() => return Ok(self.stop(None, exit, &mut signals).await),
+                exit = signals.next() => {
+                    live.clear();
+                    return Ok(self.stop(None, exit, &mut signals).await);
+                }
             }
         }
     }
@@ -154,7 +169,7 @@ impl Session {
                         return exit;
                     }
                     self.output.note("Ending the steps in flight.");
-                    system.cancel_work();
+                    system.abandon_work().await;
                 }
             }
         }

@@ -87,10 +87,10 @@ fn folder(cli: &Cli) -> PathBuf {
     named.or(cli.global.project.as_deref()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Writes what the program itself has to say to stderr: nothing below a warning, unless
-/// `FOREPLAN_LOG` asks for more.
+/// Writes what the program's own parts have to say to stderr: errors, unless `FOREPLAN_LOG` asks for
+/// more. What a person has to know is printed by the verbs.
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FOREPLAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

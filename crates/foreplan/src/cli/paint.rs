@@ -11,6 +11,9 @@ use foreplan_core::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// The widest status of a run: a glyph, a space, `replanning`.
+pub const STATUS_COLUMNS: usize = 12;
+
 /// What a piece of text stands for, whatever colour the terminal gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
@@ -61,6 +64,13 @@ impl Paint {
     /// Returns a run's status as glyph, word and colour, padded for a column.
     #[must_use]
     pub fn status(self, status: Status) -> String {
+        let columns = width(&Self::default().status_word(status));
+        format!("{}{}", self.status_word(status), " ".repeat(STATUS_COLUMNS.saturating_sub(columns)))
+    }
+
+    /// Returns a run's status as glyph, word and colour.
+    #[must_use]
+    pub fn status_word(self, status: Status) -> String {
         let (glyph, tone) = match status {
             Status::Planning => ("◌", Tone::Busy),
             Status::Waiting => ("?", Tone::Warn),
@@ -72,7 +82,7 @@ impl Paint {
             Status::Cancelled => ("■", Tone::Bad),
             Status::Rejected => ("⊘", Tone::Bad),
         };
-        self.paint(tone, &format!("{glyph} {:<10}", status.as_str()))
+        self.paint(tone, &format!("{glyph} {}", status.as_str()))
     }
 
     /// Returns a step's status as glyph, word and colour, padded for a column.

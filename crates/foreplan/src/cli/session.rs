@@ -25,8 +25,10 @@ const LAST: &str = "last";
 pub(crate) enum Means {
     /// The tools: it may carry runs on.
     Tools,
-    /// Nothing: it looks, or records.
+    /// The store: it records, and executes nothing.
     Record,
+    /// A store to read: it writes nothing, so that a store that is full or read-only can be looked at.
+    Look,
 }
 
 /// One command's connection to the runs of a project.
@@ -73,13 +75,9 @@ impl Session {
         let place = Place::find(output, global, named)?;
         let toolbox = match means {
             Means::Tools => place.project.toolbox()?,
-            Means::Record => Toolbox::new([], [])?,
+            Means::Record | Means::Look => Toolbox::new([], [])?,
         };
-        let sync = match place.project.file().store.sync {
-            Sync::Full => SyncMode::Full,
-            Sync::Normal => SyncMode::Normal,
-        };
-        let store = Store::open(&place.store, Options { sync, ..Options::default() })?;
+        let store = open_store(&place, means)?;
         let logs = Logs::new(&place.store);
         let sink = logs.clone();
         let system = System::builder()
@@ -173,6 +171,18 @@ impl Session {
             _ => Failure::from(error),
         }
     }
+}
+
+fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
+    let sync = match place.project.file().store.sync {
+        Sync::Full => SyncMode::Full,
+        Sync::Normal => SyncMode::Normal,
+    };
+    let read_only = means == Means::Look;
+    if read_only && !place.store.exists() {
+        return Ok(Store::memory());
+    }
+    Ok(Store::open(&place.store, Options { sync, read_only, ..Options::default() })?)
 }
 
 /// Returns the name under which this process's user acts.

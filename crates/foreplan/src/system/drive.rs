@@ -261,8 +261,10 @@ impl System {
         }
     }
 
-    /// Tells every call in hand to end, so that a shutdown does not wait for it.
-    pub fn cancel_work(&self) {
+    /// Ends every call in hand, so that a shutdown does not wait for it. Nothing more is recorded: as
+    /// after a crash, the next process decides by the effect of each step what becomes of it.
+    pub async fn abandon_work(&self) {
+        self.inner.tracker.stop().await;
         self.inner.executor.cancel_all();
     }
 }

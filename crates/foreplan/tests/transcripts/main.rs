@@ -2,4 +2,5 @@
 //! program itself, each on a copy of a small project.
 
 mod moments;
+mod refusals;
 mod support;

@@ -133,6 +133,20 @@ fn ctrl_c_lets_the_step_end_and_resume_goes_on() {
 }
 
 #[test]
+fn a_second_ctrl_c_ends_the_step_and_resume_runs_it_again() {
+    let mut t = Transcript::of("report");
+    let running = t.start_in_background("run");
+    t.wait_for("started");
+    running.interrupt();
+    running.wait_for("Stopping");
+    running.interrupt();
+    t.ended(running);
+    t.write("go", "");
+    t.foreplan("resume --all");
+    t.golden("ctrl-c-twice");
+}
+
+#[test]
 fn a_plan_is_stale_once_a_tool_has_changed() {
     let mut t = Transcript::of("release");
     t.foreplan("plan -o approved.json --param version=2.0");

@@ -20,7 +20,7 @@ pub fn show(look: &Look, view: &RunView, context: bool) -> String {
     let _ = writeln!(
         text,
         "{}  {}",
-        look.paint.status(view.status).trim_end(),
+        look.paint.status_word(view.status),
         look.paint.paint(Tone::Strong, &format!("run {}", view.run))
     );
     text.push('\n');
@@ -208,7 +208,7 @@ pub fn what(wait: &WaitView) -> String {
 pub fn ending(look: &Look, view: &RunView) -> String {
     let done = view.steps.iter().filter(|s| is_done(s.status)).count();
     let all = view.steps.len();
-    let mut line = format!("{} run {}", look.paint.status(view.status).trim_end(), view.run);
+    let mut line = format!("{} run {}", look.paint.status_word(view.status), view.run);
     if all > 0 {
         let _ = write!(line, ", {done} of {} done", count(all, "step"));
     }

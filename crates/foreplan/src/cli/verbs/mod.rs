@@ -50,7 +50,7 @@ fn needs(verb: &Verb) -> (Option<&std::path::Path>, Means) {
         Verb::Check(args) => (args.folder.as_deref(), Means::Tools),
         Verb::Apply(args) => (args.file.folder.as_deref(), Means::Tools),
         Verb::Tools(args) => (args.project.folder.as_deref(), Means::Tools),
-        Verb::Doctor(args) => (args.folder.as_deref(), Means::Record),
+        Verb::Doctor(args) => (args.folder.as_deref(), Means::Look),
         Verb::Approve(_)
         | Verb::Edit(_)
         | Verb::Answer(_)
@@ -58,19 +58,16 @@ fn needs(verb: &Verb) -> (Option<&std::path::Path>, Means) {
         | Verb::Revise(_)
         | Verb::Resume(_)
         | Verb::Retry(_) => (None, Means::Tools),
+        Verb::Reject(_) | Verb::Pause(_) | Verb::Cancel(_) | Verb::Prune(_) => (None, Means::Record),
         Verb::Runs(_)
         | Verb::Show(_)
         | Verb::Watch(_)
         | Verb::Logs(_)
         | Verb::Diff(_)
-        | Verb::Reject(_)
-        | Verb::Pause(_)
-        | Verb::Cancel(_)
         | Verb::Audit(_)
         | Verb::Init(_)
         | Verb::Schema(_)
-        | Verb::Prune(_)
-        | Verb::Completions(_) => (None, Means::Record),
+        | Verb::Completions(_) => (None, Means::Look),
     }
 }
 

@@ -201,10 +201,8 @@ pub(crate) async fn resume(session: &mut Session, args: &ResumeArgs) -> Result<E
         status if status.is_ended() => {
             let view = session.view(run).await?;
             let what = Failure::usage(format!("run {run} has ended: {}", status.as_str()));
-            Err(match session.output.hints.next(&view) {
-                Some(next) => what.next(next),
-                None => what,
-            })
+            let show = session.output.hints.run("show", run, &[]);
+            Err(what.next(session.output.hints.next(&view).unwrap_or(show)))
         }
         Status::Paused => command(session, run, CommandKind::Resume, args.detach.detach).await,
         _ => session.carry_on(run, progress).await,
@@ -237,6 +235,8 @@ async fn command(
     if detach {
         return record(session, run, kind).await;
     }
+    // A journal that does not verify is said to be one, before anybody acts on it.
+    session.entries(run).await?;
     let progress = session.system.progress();
     let by = session.by.clone();
     session.system.command(run, &by, kind).await.map_err(|error| session.refused(run, error))?;
