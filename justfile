@@ -31,7 +31,7 @@ doc:
 # Measure
 bench:
     cargo bench -p foreplan-core
-    cargo build --release --example orchestration
+    cargo build --release -p foreplan --example orchestration
     target/release/examples/orchestration --workload chain --mode memory
 
 # Format, and apply what clippy can fix

@@ -21,7 +21,7 @@ pub struct Logs {
 }
 
 /// The log of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     /// The step.
     pub step: StepId,

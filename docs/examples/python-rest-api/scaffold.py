@@ -34,16 +34,16 @@ def inside(folder, path):
     return full
 
 
-def write(root, file, values):
-    source = inside(HERE / "templates", file)
+def write(path, template, values):
+    source = inside(HERE / "templates", template)
     if not source.is_file():
-        raise Failure("unknown_template", f"there is no template {file}")
+        raise Failure("unknown_template", f"there is no template {template}")
     text = string.Template(source.read_text()).safe_substitute(values)
-    target = inside(HERE / "out", f"{root}/{file}")
+    target = inside(HERE / "out", path)
     draft = target.with_name(f".{target.name}.draft")
     draft.write_text(text)
     os.replace(draft, target)
-    return {"path": f"out/{root}/{file}", "bytes": len(text.encode())}
+    return {"path": path, "bytes": len(text.encode())}
 
 
 def first_line(stream):

@@ -1,0 +1,205 @@
+//! What is measured: plans of steps that do next to nothing, and what must come out of them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use foreplan::{Builder, Outcome, System};
+use foreplan_core::{
+    budget::Limits,
+    failure::Failure,
+    goal::PlannerSpec,
+    plan::Plan,
+    tool::Effect,
+    view::{Status, StepStatus},
+};
+use foreplan_tools::{Specialist, Tool};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// How long a step of `latency` takes.
+const LATENCY: Duration = Duration::from_millis(50);
+
+/// Layers of three steps, each step of which uses all of the layer before.
+const LAYERS: usize = 4;
+
+/// Which workload.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Chain,
+    Fan,
+    Many,
+    Latency,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Chain, Self::Fan, Self::Many, Self::Latency];
+
+    pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| anyhow::anyhow!("`{name}` is no workload: chain, fan, many or latency"))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Fan => "fan",
+            Self::Many => "many",
+            Self::Latency => "latency",
+        }
+    }
+
+    /// Returns the size that the figures to reach are stated for.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::Chain => 100,
+            Self::Fan | Self::Many => 1_000,
+            Self::Latency => 1,
+        }
+    }
+}
+
+/// One step's input: which step it is, and the values it adds up.
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    at: usize,
+    values: Vec<u64>,
+}
+
+/// One step's output: one more than its values add up to.
+#[derive(Serialize, JsonSchema)]
+struct Sum {
+    n: u64,
+}
+
+/// A plan, and how often it is run at once.
+pub(crate) struct Workload {
+    /// Runs at once.
+    pub(crate) runs: usize,
+    /// Workers of the one pool.
+    pub(crate) concurrency: usize,
+    kind: Kind,
+    plan: Arc<Plan>,
+    expected: Value,
+    calls: Arc<[AtomicUsize]>,
+}
+
+impl Workload {
+    pub(crate) fn new(kind: Kind, size: usize) -> Self {
+        let (runs, (steps, result, expected)) = match kind {
+            Kind::Chain => (1, chain(size)),
+            Kind::Fan => (1, fan(size)),
+            Kind::Many | Kind::Latency => (size, layers()),
+        };
+        let calls = steps.iter().map(|_| AtomicUsize::new(0)).collect();
+        let plan = json!({"format": 1, "steps": steps, "result": result});
+        let plan = serde_json::from_value(plan).map(Arc::new);
+        let plan = plan.unwrap_or_else(|error| panic!("the workload's plan is wrong: {error}"));
+        let concurrency = if kind == Kind::Latency { 3 * size } else { 4 };
+        Self { runs, concurrency, kind, plan, expected, calls }
+    }
+
+    /// Returns the steps of one round.
+    pub(crate) fn steps(&self) -> usize {
+        self.plan.steps.len() * self.runs
+    }
+
+    /// Returns how long a round takes at least, if its steps take any time.
+    pub(crate) fn critical_path(&self) -> Option<Duration> {
+        (self.kind == Kind::Latency).then_some(LATENCY * LAYERS as u32)
+    }
+
+    /// Returns a system that only lacks its store.
+    pub(crate) fn builder(&self) -> Builder {
+        let steps = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
+        let limits = Limits {
+            steps: steps.max(Limits::default().steps),
+            in_flight: steps.max(Limits::default().in_flight),
+            ..Limits::default()
+        };
+        let pool = Specialist {
+            capability: "bench".into(),
+            tools: vec!["add".into()],
+            concurrency: self.concurrency,
+        };
+        System::builder()
+            .project("bench")
+            .tool(self.tool())
+            .specialist(pool)
+            .planner(PlannerSpec::Runbook { plan: Arc::clone(&self.plan) })
+            .limits(limits)
+    }
+
+    fn tool(&self) -> Tool {
+        let calls = Arc::clone(&self.calls);
+        let takes_time = self.kind == Kind::Latency;
+        Tool::function("add", "Adds one to a sum", Effect::Read, move |input: Input| {
+            calls[input.at].fetch_add(1, Ordering::Relaxed);
+            async move {
+                if takes_time {
+                    tokio::time::sleep(LATENCY).await;
+                }
+                Ok::<_, Failure>(Sum { n: input.values.iter().sum::<u64>() + 1 })
+            }
+        })
+    }
+
+    /// Returns the first thing that is not as it must be after this many rounds.
+    pub(crate) fn wrong(&self, outcomes: &[Outcome], rounds: usize) -> Option<String> {
+        for outcome in outcomes {
+            if outcome.status != Status::Succeeded {
+                return Some(format!("{} is {}: {:?}", outcome.run, outcome.status.as_str(), outcome.reason));
+            }
+            if outcome.result.as_ref() != Some(&self.expected) {
+                return Some(format!("{} returned {:?}, not {}", outcome.run, outcome.result, self.expected));
+            }
+            let once = |step: &&foreplan_core::view::StepView| {
+                step.status == StepStatus::Succeeded && step.attempts == 1
+            };
+            if outcome.steps.iter().filter(once).count() != self.plan.steps.len() {
+                return Some(format!("a step of {} did not succeed at once", outcome.run));
+            }
+        }
+        let calls = rounds * self.runs;
+        let off = self.calls.iter().position(|counted| counted.load(Ordering::Relaxed) != calls);
+        off.map(|at| format!("step {at} was not called {calls} times"))
+    }
+}
+
+type Parts = (Vec<Value>, Value, Value);
+
+fn step(at: usize, needs: &[usize]) -> Value {
+    let values: Vec<Value> = needs.iter().map(|need| reference(*need)).collect();
+    json!({"id": format!("s{at}"), "title": format!("Step {at}"), "tool": "add",
+        "input": {"at": at, "values": values}})
+}
+
+fn reference(at: usize) -> Value {
+    json!({"$ref": format!("s{at}.n")})
+}
+
+fn chain(length: usize) -> Parts {
+    let steps = (0..length).map(|at| step(at, at.checked_sub(1).as_slice())).collect();
+    (steps, reference(length - 1), json!(length))
+}
+
+fn fan(width: usize) -> Parts {
+    let middle: Vec<usize> = (1..=width).collect();
+    let mut steps = vec![step(0, &[])];
+    steps.extend(middle.iter().map(|at| step(*at, &[0])));
+    steps.push(step(width + 1, &middle));
+    (steps, reference(width + 1), json!(2 * width + 1))
+}
+
+fn layers() -> Parts {
+    let before = |at: usize| (at / 3).checked_sub(1).map(|layer| [layer * 3, layer * 3 + 1, layer * 3 + 2]);
+    let steps = (0..LAYERS * 3).map(|at| step(at, before(at).as_ref().map_or(&[], |b| b.as_slice())));
+    let last = LAYERS * 3 - 3;
+    let n = (1..LAYERS).fold(1, |n, _| 3 * n + 1);
+    (steps.collect(), json!([reference(last), reference(last + 1), reference(last + 2)]), json!([n, n, n]))
+}

@@ -1,1 +1,0 @@
-printf '{"text": "%s"}' "$(cat text.txt)"

@@ -1,1 +1,0 @@
-printf '{"artifact": "app-%s"}' "$1"
