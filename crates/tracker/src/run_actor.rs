@@ -81,6 +81,8 @@ pub(crate) struct State {
     schemas: HashMap<StepId, Arc<jsonschema::Validator>>,
     version: u32,
     wake: Option<Timestamp>,
+    /// Whether it was said that the run is idle.
+    is_idle: bool,
     is_retiring: bool,
 }
 
@@ -100,6 +102,7 @@ impl Actor for RunActor {
             schemas: HashMap::new(),
             version,
             wake: None,
+            is_idle: false,
             is_retiring: false,
         })
     }
@@ -152,7 +155,12 @@ impl State {
     /// Sets the timer, and asks to be dropped from memory if nothing can happen by itself.
     fn rest(&mut self) {
         let next = self.run.next_wake();
-        if self.run.is_idle() {
+        let is_idle = self.run.is_idle();
+        if self.is_idle && !is_idle {
+            self.shared.standings.set(self.run.id(), Standing::Active);
+        }
+        self.is_idle = is_idle;
+        if is_idle {
             self.shared.timers.set(self.run.id(), next);
             self.wake = next;
             self.shared.standings.set(self.run.id(), Standing::Idle(self.run.status()));
@@ -356,6 +364,7 @@ impl State {
             verdicts.gate = self.misfit(step, value);
         }
         let accepted = self.decide(me, Input::Command(command)).await;
+        self.rest();
         match accepted {
             Ok(Ok(())) => drop(reply.send(Ok(()))),
             Ok(Err(rejection)) => drop(reply.send(Err(rejection.into()))),

@@ -259,6 +259,7 @@ impl State {
         let start = Start { run, shared: Arc::clone(&self.shared), supervisor: me.clone() };
         match Actor::spawn_linked(None, RunActor, start, me.get_cell()).await {
             Ok((actor, _)) => {
+                self.shared.standings.set(id, Standing::Active);
                 let subject = Subject::Tracker(id);
                 self.shared.bus.serve(subject.clone(), inbox(actor.clone(), subject));
                 for message in messages {
