@@ -1,1 +1,125 @@
+//! What the end-to-end tests share: the real binary on copies of real projects.
 
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A copy of an example, with the binary that is under test.
+pub struct Project {
+    folder: TempDir,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    /// The exit code.
+    pub code: i32,
+    /// What it printed as a result.
+    pub stdout: String,
+    /// What it said on the way.
+    pub stderr: String,
+}
+
+impl Project {
+    /// Copies an example of `docs/examples`.
+    #[must_use]
+    pub fn example(name: &str) -> Self {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+        Self { folder: foreplan_testkit::copy_project(examples.join(name)) }
+    }
+
+    /// Returns an empty folder.
+    ///
+    /// # Panics
+    ///
+    /// If there can be none.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// Returns the project's folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the text of a file of the project; nothing if it is not there.
+    #[must_use]
+    pub fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path().join(file)).unwrap_or_default()
+    }
+
+    /// Writes a file of the project.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.path().join(file), text).expect("a file of the project is written");
+    }
+
+    /// Runs a command in the project to its end, without a terminal.
+    ///
+    /// # Panics
+    ///
+    /// If the binary cannot be started.
+    #[must_use]
+    pub fn foreplan(&self, args: &[&str]) -> Done {
+        let output = self.command(args).output().expect("the binary starts");
+        done(&output)
+    }
+
+    /// Starts a command in the project.
+    ///
+    /// # Panics
+    ///
+    /// If the binary cannot be started.
+    #[must_use]
+    pub fn start(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the binary starts")
+    }
+
+    /// Returns what `show RUN --json` says.
+    ///
+    /// # Panics
+    ///
+    /// If it says no JSON.
+    #[must_use]
+    pub fn show(&self, run: &str) -> Value {
+        let shown = self.foreplan(&["show", run, "--json"]);
+        serde_json::from_str(&shown.stdout).unwrap_or_else(|e| panic!("{e}: {shown:?}"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        command.env_remove("FOREPLAN_PROJECT").env("NO_COLOR", "1").env("USER", "tester");
+        command
+    }
+}
+
+/// Returns what a finished command came to.
+#[must_use]
+pub fn done(output: &Output) -> Done {
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Returns the binary that `cargo test --workspace` built beside this test.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let folder = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let binary = folder.join("foreplan");
+    assert!(binary.exists(), "{} is not built: run `cargo test --workspace`", binary.display());
+    binary
+}

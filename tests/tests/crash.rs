@@ -1,0 +1,84 @@
+//! The real process, killed at twenty moments of a run, and carried on by the next.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Child,
+    time::Duration,
+};
+
+use foreplan_tests::Project;
+use serde_json::Value;
+
+/// How many lines of progress are read before the kill: twenty moments, spread over a run that says
+/// some forty lines, most of them while steps run.
+const MOMENTS: [usize; 20] = [1, 2, 3, 4, 6, 8, 9, 10, 12, 13, 14, 16, 18, 19, 20, 22, 24, 26, 28, 30];
+
+/// Reads so many lines of what a process prints, or all that there are.
+fn read_lines(child: &mut Child, lines: usize) {
+    let progress = BufReader::new(child.stdout.as_mut().expect("its output is a pipe"));
+    for line in progress.lines().take(lines) {
+        line.expect("progress is text");
+    }
+}
+
+/// Kills `data-pipeline` after so many lines of progress, resumes it, and counts effects outside of
+/// the store. Returns whether a step was running when it was killed.
+fn kill_and_resume(lines: usize) -> bool {
+    let project = Project::example("data-pipeline");
+    let mut child = project.start(&["run", "--approve", "auto", "--json"]);
+    read_lines(&mut child, lines);
+    child.kill().expect("it is killed");
+    let _ = child.wait();
+
+    let before = project.show("last");
+    let was_running = steps(&before).iter().any(|s| s["status"] == "running");
+    let finished: Vec<String> = succeeded(&before);
+    let resumed = project.foreplan(&["resume", "last"]);
+    let after = project.show("last");
+    assert_eq!(after["status"], "succeeded", "after {lines} lines: {resumed:?}");
+    for id in finished {
+        let attempts =
+            |view: &Value| steps(view).iter().find(|s| s["id"] == id.as_str()).map(|s| s["attempts"].clone());
+        assert_eq!(attempts(&after), attempts(&before), "`{id}` had finished, and ran again");
+    }
+    let effects = project.read("state/effects.log");
+    assert_eq!(effects.lines().count(), 12, "after {lines} lines:\n{effects}");
+    let verified = project.foreplan(&["audit", "last", "--verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    was_running
+}
+
+fn steps(view: &Value) -> Vec<Value> {
+    view["steps"].as_array().cloned().unwrap_or_default()
+}
+
+fn succeeded(view: &Value) -> Vec<String> {
+    let done = steps(view).into_iter().filter(|s| s["status"] == "succeeded");
+    done.filter_map(|s| s["id"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_killed_run_is_carried_on_with_each_effect_once() {
+    let workers: Vec<_> = MOMENTS
+        .chunks(5)
+        .map(|moments| {
+            std::thread::spawn(move || moments.iter().filter(|lines| kill_and_resume(**lines)).count())
+        })
+        .collect();
+    let while_running: usize = workers.into_iter().map(|w| w.join().expect("no kill went wrong")).sum();
+    assert!(while_running >= MOMENTS.len() / 2, "only {while_running} kills met a running step");
+}
+
+#[test]
+fn a_second_terminal_reaches_a_run_within_a_second() {
+    let project = Project::example("data-pipeline");
+    let mut child = project.start(&["run", "--approve", "auto", "--json"]);
+    read_lines(&mut child, 4);
+
+    let asked = std::time::Instant::now();
+    let cancelled = project.foreplan(&["cancel", "last"]);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(matches!(cancelled.code, 0 | 5), "{cancelled:?}");
+    let ended = child.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(5));
+}
