@@ -59,7 +59,6 @@ pub mod text {
         use super::{Deserializer, Duration, Serializer};
 
         /// Writes a duration as people write it, or nothing.
-        #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
         pub fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
             match span {
                 Some(span) => super::serialize(span, to),
@@ -106,7 +105,6 @@ pub mod rfc3339 {
         use super::Timestamp;
 
         /// Writes a point in time as RFC 3339, or null.
-        #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
         pub fn serialize<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
             match at {
                 Some(at) => super::serialize(at, to),

@@ -21,7 +21,7 @@ pub struct Logs {
 }
 
 /// The log of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogFile {
     /// The step.
     pub step: StepId,

@@ -1,3 +1,5 @@
 //! The `foreplan` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    foreplan::cli::main()
+}

@@ -25,6 +25,7 @@ mod shared;
 mod supervisor;
 mod timers;
 mod values;
+mod working;
 
 pub use handle::{CommandError, Standing, SubmitError, TrackerHandle};
 pub use outcome::{question, result};

@@ -15,13 +15,10 @@ use std::{
 };
 
 use foreplan_core::{
-    action::{Action, Dispatch},
+    action::Action,
     id::StepId,
-    input::{
-        AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, Readiness,
-        ReplanReply,
-    },
-    plan::{Plan, Step},
+    input::{AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, ReplanReply},
+    plan::Plan,
     run::{Rejection, Run},
     time::Timestamp,
 };
@@ -31,15 +28,14 @@ use serde_json::Value;
 
 use crate::{
     handle::{CommandError, Standing},
-    judge::{Gate, Job, Judged, bind_later},
     perform::progress,
     proposal::{self, Planning, STEPS_CHECKED_INLINE},
     shared::Shared,
     supervisor::Order,
-    values::Values,
 };
 
 /// What reaches the actor of a run.
+#[expect(clippy::large_enum_variant, reason = "most messages are results, the largest kind")]
 pub(crate) enum RunMessage {
     /// The run has just been created, or folded.
     Begin(Vec<Action>),
@@ -72,14 +68,14 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct State {
-    run: Run,
-    shared: Arc<Shared>,
+    pub(crate) run: Run,
+    pub(crate) shared: Arc<Shared>,
     supervisor: ActorRef<Order>,
     /// Inputs that were bound when their steps were evaluated; lists for `for_each` steps.
-    inputs: HashMap<StepId, Arc<Value>>,
+    pub(crate) inputs: HashMap<StepId, Arc<Value>>,
     /// Compiled `output` schemas of the plan version in force.
-    schemas: HashMap<StepId, Arc<jsonschema::Validator>>,
-    version: u32,
+    pub(crate) schemas: HashMap<StepId, Arc<jsonschema::Validator>>,
+    pub(crate) version: u32,
     wake: Option<Timestamp>,
     /// Whether it was said that the run is idle.
     is_idle: bool,
@@ -119,7 +115,7 @@ impl Actor for RunActor {
                 state.run.unhold();
                 state.take(&me, Input::Takeover { by }).await?;
             }
-            RunMessage::Bus(message) => state.from_bus(&me, message).await?,
+            RunMessage::Bus(message) => state.message(&me, message).await?,
             RunMessage::Command(command, reply) => state.command(&me, *command, reply).await?,
             RunMessage::Evaluated { version, input, inputs } => {
                 let mut input = *input;
@@ -174,7 +170,7 @@ impl State {
         }
     }
 
-    async fn from_bus(
+    async fn message(
         &mut self,
         me: &ActorRef<RunMessage>,
         message: Message,
@@ -263,97 +259,6 @@ impl State {
         Ok(())
     }
 
-    fn judge_elsewhere(
-        &self,
-        me: &ActorRef<RunMessage>,
-        job: Job,
-        input: impl FnOnce(Judged) -> Input + Send + 'static,
-    ) {
-        let (me, version, run) = (me.clone(), self.version, self.run.id());
-        let payloads = Arc::clone(&self.shared.payloads);
-        tokio::spawn(async move {
-            let mut judged = job.judge_later(run, payloads).await;
-            let inputs = std::mem::take(&mut judged.inputs);
-            let _ = me.cast(RunMessage::Evaluated { version, input: Box::new(input(judged)), inputs });
-        });
-    }
-
-    /// Returns what must be judged about a reply; `None` if nothing.
-    fn result_job(&mut self, reply: &AttemptReply) -> Option<Job> {
-        let AttemptOutcome::Output(output) = &reply.outcome else { return None };
-        let id = &reply.step;
-        if !self.run.awaits(id.as_str(), reply.attempt) || self.run.is_verifying(id.as_str()) {
-            return None;
-        }
-        if self.run.step(id.as_str()).is_none() {
-            return self.assumption_job(id, output);
-        }
-        let plan = Arc::clone(&self.run.current()?.plan);
-        let own = id.as_item().map_or(id.as_str(), |(parent, _)| parent);
-        let at = plan.position(own)?;
-        let unlocked = self.run.unlocked_by(id.as_str());
-        let mut values = Values::new(&self.run);
-        values.see_references(&self.run, at);
-        for next in &unlocked {
-            values.see_references(&self.run, plan.position(next.as_str())?);
-        }
-        if plan.done_when().is_some() {
-            values.see_all(&self.run);
-        }
-        values.set(id.clone(), output.clone());
-        let gate = self.gate_of(plan.step(at), id, output.clone(), plan.node(at).expect.clone(), &mut values);
-        Some(Job { done_when: plan.done_when().is_some(), plan, values, gate, unlocked })
-    }
-
-    fn assumption_job(&self, id: &StepId, output: &foreplan_core::payload::Output) -> Option<Job> {
-        let plan = Arc::clone(&self.run.proposed()?.plan);
-        let assumption = plan.plan().assumptions.get(id.as_item()?.1 as usize)?;
-        let expect = foreplan_core::expr::Cel::parse(&assumption.expect).ok();
-        let input = self.inputs.get(id).cloned().unwrap_or_default();
-        let gate = Some(Gate { output: output.clone(), input, expect, schema: None });
-        let values = Values::new(&self.run);
-        Some(Job { plan, values, gate, unlocked: Vec::new(), done_when: false })
-    }
-
-    fn gate_of(
-        &mut self,
-        step: &Step,
-        id: &StepId,
-        output: foreplan_core::payload::Output,
-        expect: Option<foreplan_core::expr::Cel>,
-        values: &mut Values,
-    ) -> Option<Gate> {
-        let schema = self.schema_of(step);
-        if expect.is_none() && schema.is_none() {
-            return None;
-        }
-        if let Some((item, index)) = self.item_of(id) {
-            values.set_item(item, index);
-        }
-        let input = match self.inputs.get(id) {
-            Some(input) => Arc::clone(input),
-            None => Arc::new(foreplan_core::expr::bind(&step.input, values).unwrap_or_default()),
-        };
-        Some(Gate { output, input, expect, schema })
-    }
-
-    fn schema_of(&mut self, step: &Step) -> Option<Arc<jsonschema::Validator>> {
-        let schema = step.output.as_ref()?;
-        if let Some(known) = self.schemas.get(&step.id) {
-            return Some(Arc::clone(known));
-        }
-        let compiled = Arc::new(jsonschema::validator_for(schema).ok()?);
-        self.schemas.insert(step.id.clone(), Arc::clone(&compiled));
-        Some(compiled)
-    }
-
-    /// Returns the item that an item's step works on, if its list is at hand.
-    fn item_of(&self, id: &StepId) -> Option<(Value, u32)> {
-        let (parent, index) = id.as_item()?;
-        let item = self.inputs.get(parent)?.get(index as usize)?;
-        Some((item.clone(), index))
-    }
-
     async fn command(
         &mut self,
         me: &ActorRef<RunMessage>,
@@ -374,19 +279,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// Returns why an answer does not fit the schema of its question.
-    fn misfit(&self, step: &StepId, value: &Value) -> Option<foreplan_core::failure::Failure> {
-        let schema = self.run.definition(step.as_str())?.human.as_ref()?.answer.as_ref()?;
-        let validator = jsonschema::validator_for(schema).ok()?;
-        let error = validator.iter_errors(value).next()?;
-        let message = format!("{error}; the answer must fit {schema}");
-        Some(foreplan_core::failure::Failure::new(
-            foreplan_core::failure::FailureKind::OutputSchema,
-            "answer",
-            message,
-        ))
     }
 
     /// Takes an input that cannot be sent back: a rejection is a late message.
@@ -458,102 +350,6 @@ impl State {
             }
         }
     }
-
-    /// Finds out whether steps can start: at once if that is light.
-    fn evaluate(&mut self, me: &ActorRef<RunMessage>, steps: Vec<StepId>) -> Option<Input> {
-        let plan = Arc::clone(&self.run.current()?.plan);
-        let mut values = Values::new(&self.run);
-        let mut ready = Vec::new();
-        let mut unlocked = Vec::new();
-        for id in steps {
-            match plan.position(id.as_str()) {
-                Some(at) => {
-                    values.see_references(&self.run, at);
-                    unlocked.push(id);
-                }
-                None => ready.push((id, Readiness::Go)),
-            }
-        }
-        let job = Job { plan, values, gate: None, unlocked, done_when: false };
-        if job.is_light()
-            && let Ok(judged) = job.judge()
-        {
-            self.inputs.extend(judged.inputs);
-            ready.extend(judged.verdicts.ready);
-            return Some(Input::Evaluated { ready });
-        }
-        self.judge_elsewhere(me, job, move |judged| {
-            ready.extend(judged.verdicts.ready);
-            Input::Evaluated { ready }
-        });
-        None
-    }
-
-    async fn dispatch(&mut self, dispatch: Dispatch) {
-        let (run, version) = (self.run.id(), self.version);
-        if let Some(input) = self.inputs.get(&dispatch.step) {
-            let input = Arc::clone(input);
-            return self.shared.dispatch(run, version, dispatch, input).await;
-        }
-        let Some((template, values, list)) = self.unbound(&dispatch.step) else { return };
-        let shared = Arc::clone(&self.shared);
-        if list.is_none()
-            && let Ok(input) = foreplan_core::expr::bind(&template, &values)
-        {
-            let input = Arc::new(input);
-            self.inputs.insert(dispatch.step.clone(), Arc::clone(&input));
-            return shared.dispatch(run, version, dispatch, input).await;
-        }
-        tokio::spawn(async move {
-            match bind_with_item(&template, values, list, run, &shared).await {
-                Ok(input) => shared.dispatch(run, version, dispatch, Arc::new(input)).await,
-                Err(message) => {
-                    let failure = foreplan_core::failure::Failure::new(
-                        foreplan_core::failure::FailureKind::InputSchema,
-                        "unbound",
-                        message,
-                    );
-                    shared.answer(run, dispatch.step, dispatch.attempt, failure).await;
-                }
-            }
-        });
-    }
-
-    /// Returns a step's input template with what it refers to; and, for an item whose list is not
-    /// at hand, the list's template.
-    fn unbound(&self, id: &StepId) -> Option<(Value, Values, Option<(Value, u32)>)> {
-        let mut values = Values::new(&self.run);
-        let Some(step) = self.run.definition(id.as_str()) else {
-            let assumptions = &self.run.proposed()?.plan.plan().assumptions;
-            return Some((assumptions.get(id.as_item()?.1 as usize)?.input.clone(), values, None));
-        };
-        let at = self.run.current()?.plan.position(step.id.as_str())?;
-        values.see_references(&self.run, at);
-        let mut list = None;
-        if let Some((_, index)) = id.as_item() {
-            match self.item_of(id) {
-                Some((item, index)) => values.set_item(item, index),
-                None => list = step.for_each.as_ref().map(|f| (f.list.clone(), index)),
-            }
-        }
-        Some((step.input.clone(), values, list))
-    }
-}
-
-async fn bind_with_item(
-    template: &Value,
-    mut values: Values,
-    list: Option<(Value, u32)>,
-    run: foreplan_core::id::RunId,
-    shared: &Shared,
-) -> Result<Value, String> {
-    let payloads = shared.payloads.as_ref();
-    if let Some((list, index)) = list {
-        let list = bind_later(&list, values.clone(), run, payloads).await?;
-        let item = list.get(index as usize).cloned().ok_or("the list has become shorter")?;
-        values.set_item(item, index);
-    }
-    bind_later(template, values, run, payloads).await
 }
 
 /// Takes out verdicts that are about another plan version: the core asks again.

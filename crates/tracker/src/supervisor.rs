@@ -28,6 +28,7 @@ use crate::{
 const RESTARTS_MAX: u32 = 3;
 
 /// What the supervisor is asked to do.
+#[expect(clippy::large_enum_variant, reason = "orders are few")]
 pub(crate) enum Order {
     /// Start the actor of a run that was just created.
     Begin(Box<(Run, Vec<Action>)>),

@@ -34,16 +34,16 @@ def inside(folder, path):
     return full
 
 
-def write(path, template, values):
-    source = inside(HERE / "templates", template)
+def write(root, file, values):
+    source = inside(HERE / "templates", file)
     if not source.is_file():
-        raise Failure("unknown_template", f"there is no template {template}")
+        raise Failure("unknown_template", f"there is no template {file}")
     text = string.Template(source.read_text()).safe_substitute(values)
-    target = inside(HERE / "out", path)
+    target = inside(HERE / "out", f"{root}/{file}")
     draft = target.with_name(f".{target.name}.draft")
     draft.write_text(text)
     os.replace(draft, target)
-    return {"path": path, "bytes": len(text.encode())}
+    return {"path": f"out/{root}/{file}", "bytes": len(text.encode())}
 
 
 def first_line(stream):

@@ -6,11 +6,14 @@
     state/migrations/applied/    what the database has
     state/builds/                one file for each build
     state/deploy.log             one line for each deploy that happened; the last one is live
+    state/fences/                builds of which `is_deployed` has said that they are not live
     state/downstream/            what each database downstream says of itself
 
 `state/` is made from `seed/` on the first call. Remove it to start over.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -99,19 +102,41 @@ def deploys():
     return [dict(zip(("at", "service", "version", "build"), line.split())) for line in lines]
 
 
+@contextlib.contextmanager
+def deploying():
+    """One at a time: a deploy, or the question whether there was one."""
+    with open(STATE / "deploy.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def attempt():
+    return int(os.environ.get("FOREPLAN_ATTEMPT", "0"))
+
+
 def deploy(service, version, build):
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with open(STATE / "deploy.log", "a") as log:
-        log.write(f"{at} {service} {version} {build}\n")
-        log.flush()
-        os.fsync(log.fileno())
+    fence = STATE / f"fences/{build}"
+    with deploying():
+        # Left over from a process that was killed, and overtaken: `is_deployed` has said no since.
+        if fence.exists() and attempt() < int(fence.read_text()):
+            raise Failure("overtaken", f"attempt {attempt()} to deploy {build} comes too late")
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with open(STATE / "deploy.log", "a") as log:
+            log.write(f"{at} {service} {version} {build}\n")
+            log.flush()
+            os.fsync(log.fileno())
     return {"live": version, "build": build}
 
 
 def is_deployed(service, version, build):
-    if not any(entry["build"] == build for entry in deploys()):
+    """Says whether the build went live. After a no, no earlier attempt can make it so any more."""
+    with deploying():
+        if any(entry["build"] == build for entry in deploys()):
+            return {"happened": True, "output": {"live": version, "build": build}}
+        fence = STATE / f"fences/{build}"
+        fence.parent.mkdir(exist_ok=True)
+        fence.write_text(str(attempt()))
         return {"happened": False}
-    return {"happened": True, "output": {"live": version, "build": build}}
 
 
 def verify(service, version, build):

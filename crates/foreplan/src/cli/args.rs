@@ -344,7 +344,7 @@ pub struct ResolveArgs {
     #[command(flatten)]
     pub what: ResolveWhat,
     /// The output of the step, as JSON
-    #[arg(long, value_name = "JSON", requires = "happened")]
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["not_happened", "fail"])]
     pub output: Option<String>,
     /// Who carries it on.
     #[command(flatten)]

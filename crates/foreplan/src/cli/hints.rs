@@ -13,13 +13,16 @@ use super::paint::shell;
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     project: Option<String>,
+    store: Option<String>,
 }
 
 impl Hints {
-    /// Makes hints that name a project, or leave it to the working directory.
+    /// Makes hints that name a project, or leave it to the working directory; and a store, where
+    /// it is not the project's own.
     #[must_use]
-    pub fn new(project: Option<&Path>) -> Self {
-        Self { project: project.map(|p| p.display().to_string()) }
+    pub fn new(project: Option<&Path>, store: Option<&Path>) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        Self { project: project.map(text), store: store.map(text) }
     }
 
     /// Returns a command: the verb, what follows it, and the project where it must be named.
@@ -30,9 +33,11 @@ impl Hints {
             command.push(' ');
             command.push_str(&shell(argument));
         }
-        if let Some(project) = &self.project {
-            command.push_str(" -C ");
-            command.push_str(&shell(project));
+        for (flag, folder) in [(" -C ", &self.project), (" --store ", &self.store)] {
+            if let Some(folder) = folder {
+                command.push_str(flag);
+                command.push_str(&shell(folder));
+            }
         }
         command
     }
@@ -122,7 +127,7 @@ mod tests {
     fn a_hint_names_the_project_where_the_folder_does_not() {
         let run: RunId = "0193c2e0-0000-7000-8000-000000000001".parse().unwrap();
         assert_eq!(
-            Hints::new(Some(Path::new("docs/my project"))).run("resume", run, &[]),
+            Hints::new(Some(Path::new("docs/my project")), None).run("resume", run, &[]),
             "foreplan resume 0193c2e0-0000-7000-8000-000000000001 -C 'docs/my project'"
         );
         assert_eq!(Hints::default().command("runs", &["--stuck"]), "foreplan runs --stuck");

@@ -13,6 +13,8 @@ use foreplan_core::{
     time::Timestamp,
 };
 
+use super::render::plan::Review;
+
 /// A plan that was proposed.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -41,6 +43,18 @@ pub struct Version {
 }
 
 impl Version {
+    /// Returns the version as it is reviewed.
+    #[must_use]
+    pub fn review<'a>(&'a self, goal: &'a str) -> Review<'a> {
+        Review {
+            goal,
+            plan: self.plan(),
+            envelope: Some(&self.envelope),
+            by: &self.by,
+            findings: &self.findings,
+        }
+    }
+
     /// Returns the plan as it was written.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -54,11 +68,17 @@ impl Version {
 pub fn versions(entries: &[Arc<Entry>]) -> Vec<Version> {
     let mut versions: Vec<Version> = Vec::new();
     let mut done = BTreeSet::new();
+    let mut trigger = String::new();
     for entry in entries {
         for event in &entry.events {
             match event {
+                Event::GoalRevised { by } => trigger = format!("goal revised by {by}"),
+                Event::ReplanRequested { step: Some(step) } => trigger = format!("{step} failed"),
                 Event::PlanProposed { version, parent, .. } => {
-                    let Some(proposed) = proposed(entry, *version, *parent, &done) else { continue };
+                    let Some(mut proposed) = proposed(entry, *version, *parent, &done) else { continue };
+                    if proposed.why.is_empty() {
+                        proposed.why = std::mem::take(&mut trigger);
+                    }
                     versions.retain(|v| v.adopted || v.number != *version);
                     versions.push(proposed);
                 }

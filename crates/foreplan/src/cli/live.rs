@@ -27,7 +27,7 @@ const ROWS_MAX: usize = 12;
 
 /// Shows progress.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     look: Look,
     form: Form,
 }
@@ -49,7 +49,7 @@ struct Tree {
 impl Live {
     /// Chooses the form that the output asks for.
     #[must_use]
-    pub fn new(output: &Output) -> Self {
+    pub(crate) fn new(output: &Output) -> Self {
         let form = if output.is_json() {
             Form::Json
         } else if output.is_live() {
@@ -61,7 +61,7 @@ impl Live {
     }
 
     /// Shows something that happened.
-    pub fn show(&mut self, output: &mut Output, run: RunId, line: &Line) {
+    pub(crate) fn show(&mut self, output: &mut Output, run: RunId, line: &Line) {
         match &mut self.form {
             Form::Json => output.line(&ProgressLine {
                 run,
@@ -76,7 +76,7 @@ impl Live {
     }
 
     /// Shows how far the run is.
-    pub fn counted(&mut self, done: usize, all: usize) {
+    pub(crate) fn counted(&mut self, done: usize, all: usize) {
         if let Form::Tree(tree) = &self.form {
             tree.bar.set_length(all as u64);
             tree.bar.set_position(done as u64);
@@ -84,7 +84,7 @@ impl Live {
     }
 
     /// Takes away what is drawn in place, before something else is printed.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Form::Tree(tree) = &mut self.form {
             for (_, row) in std::mem::take(&mut tree.running) {
                 row.finish_and_clear();

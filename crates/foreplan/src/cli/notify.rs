@@ -19,7 +19,7 @@ const TEXT: &str = "{text}";
 /// # Errors
 ///
 /// A line for the person at the terminal.
-pub async fn notify(section: &NotifySection, hints: &Hints, view: &RunView) -> Result<(), String> {
+pub(crate) async fn notify(section: &NotifySection, hints: &Hints, view: &RunView) -> Result<(), String> {
     let on = match view.status {
         Status::Waiting | Status::Paused => NotifyOn::Waiting,
         Status::Failed => NotifyOn::Failed,

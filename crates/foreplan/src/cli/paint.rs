@@ -11,6 +11,9 @@ use foreplan_core::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// The widest status of a run: a glyph, a space, `replanning`.
+pub const STATUS_COLUMNS: usize = 12;
+
 /// What a piece of text stands for, whatever colour the terminal gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
@@ -61,6 +64,13 @@ impl Paint {
     /// Returns a run's status as glyph, word and colour, padded for a column.
     #[must_use]
     pub fn status(self, status: Status) -> String {
+        let columns = width(&Self::default().status_word(status));
+        format!("{}{}", self.status_word(status), " ".repeat(STATUS_COLUMNS.saturating_sub(columns)))
+    }
+
+    /// Returns a run's status as glyph, word and colour.
+    #[must_use]
+    pub fn status_word(self, status: Status) -> String {
         let (glyph, tone) = match status {
             Status::Planning => ("◌", Tone::Busy),
             Status::Waiting => ("?", Tone::Warn),
@@ -72,7 +82,7 @@ impl Paint {
             Status::Cancelled => ("■", Tone::Bad),
             Status::Rejected => ("⊘", Tone::Bad),
         };
-        self.paint(tone, &format!("{glyph} {:<10}", status.as_str()))
+        self.paint(tone, &format!("{glyph} {}", status.as_str()))
     }
 
     /// Returns a step's status as glyph, word and colour, padded for a column.
@@ -175,12 +185,13 @@ pub fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// Returns a span of time as people say it: `0.4s`, `12s`, `3m 20s`, `2h 5m`, `4d 1h`.
+/// Returns a span of time as people say it: `40ms`, `1.5s`, `12s`, `3m 20s`, `2h 5m`, `4d 1h`.
 #[must_use]
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
-        0..10 => format!("{:.1}s", span.as_secs_f64()),
+        0 => format!("{}ms", span.as_millis()),
+        1..10 => format!("{:.1}s", span.as_secs_f64()),
         10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
@@ -240,7 +251,8 @@ mod tests {
 
     #[test]
     fn spans_and_moments_read_like_people_say_them() {
-        assert_eq!(span(Duration::from_millis(420)), "0.4s");
+        assert_eq!(span(Duration::from_millis(420)), "420ms");
+        assert_eq!(span(Duration::from_millis(1_480)), "1.5s");
         assert_eq!(span(Duration::from_secs(200)), "3m 20s");
         assert_eq!(span(Duration::from_secs(90_000)), "1d 1h");
         assert_eq!(moment(Timestamp(1_700_000_000_000_000)), "2023-11-14 22:13:20Z");

@@ -10,6 +10,7 @@ use foreplan_core::{
     policy::ReplanPolicy,
     time,
 };
+use foreplan_tools::declare;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -249,25 +250,15 @@ pub enum Sync {
 #[serde(deny_unknown_fields, default)]
 pub struct ToolsSection {
     /// Files that are read.
-    pub file: Vec<Value>,
-    /// jq filters.
-    pub jq: Vec<Value>,
+    pub file: Vec<declare::File>,
+    /// jq filters, in process.
+    pub jq: Vec<declare::Jq>,
     /// Commands.
-    pub command: Vec<Value>,
+    pub command: Vec<declare::Command>,
     /// HTTP requests.
-    pub http: Vec<Value>,
-    /// Text templates.
-    pub template: Vec<Value>,
+    pub http: Vec<declare::Http>,
+    /// Texts with values in them, in process.
+    pub template: Vec<declare::Template>,
     /// MCP servers.
     pub mcp: Vec<Value>,
-}
-
-impl ToolsSection {
-    /// Returns the names of all tools that the file declares.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        [&self.file, &self.jq, &self.command, &self.http, &self.template]
-            .into_iter()
-            .flatten()
-            .filter_map(|tool| tool.get("name")?.as_str())
-    }
 }

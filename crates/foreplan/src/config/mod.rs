@@ -13,6 +13,7 @@ mod resolve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod toolbox;
 
 pub use discover::{FILE_NAME, find};
 pub use error::{Error, Place, Problem};

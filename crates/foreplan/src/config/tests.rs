@@ -34,6 +34,7 @@ times = 1
 
 [[tools.command]]
 name = "deploy"
+command = ["true"]
 
 [limits]
 wall_time = "30m"
@@ -143,9 +144,9 @@ fn a_default_that_its_enum_does_not_allow_is_refused() {
 #[test]
 fn a_specialist_with_an_unknown_tool_is_refused() {
     let found = problem(
-        "[[tools.command]]\nname = \"deploy\"\n[[specialists]]\ncapability = \"ci\"\ntools = [\"deplyo\"]\n",
+        "[[tools.command]]\nname = \"deploy\"\ncommand = [\"true\"]\n[[specialists]]\ncapability = \"ci\"\ntools = [\"deplyo\"]\n",
     );
-    assert_eq!((found.key.as_str(), found.at().map(|(line, _)| line)), ("specialists[0].tools", Some(5)));
+    assert_eq!((found.key.as_str(), found.at().map(|(line, _)| line)), ("specialists[0].tools", Some(6)));
     assert_eq!(found.fix.as_deref(), Some("did you mean `deploy`?"));
 }
 
@@ -220,4 +221,18 @@ fn the_nearest_project_above_is_found() {
     std::fs::write(folder.path().join(FILE_NAME), "").unwrap();
     assert_eq!(find(&deep).unwrap(), folder.path());
     assert_eq!(find(&folder.path().join(FILE_NAME)).unwrap(), folder.path());
+}
+
+#[test]
+fn a_tool_that_cannot_be_made_is_refused_at_its_key() {
+    let refused = |text: &str| match Project::parse("/srv/x", text).unwrap().toolbox() {
+        Err(Error::Invalid(problem)) => (problem.key.clone(), problem.at().map(|(line, _)| line)),
+        other => panic!("not refused: {other:?}"),
+    };
+    let jq = "[[tools.jq]]\nname = \"a\"\nfilter = \".\"\n";
+    assert_eq!(refused(&format!("{jq}{jq}")), ("tools.jq[1].name".to_owned(), Some(5)));
+    let broken = "[[tools.jq]]\nname = \"a\"\nfilter = \".[\"\n";
+    assert_eq!(refused(broken), ("tools.jq[0].filter".to_owned(), Some(3)));
+    let verify = "[[tools.command]]\nname = \"d\"\ncommand = [\"true\"]\nverify = \"gone\"\n";
+    assert_eq!(refused(verify), ("tools.command[0].verify".to_owned(), Some(4)));
 }

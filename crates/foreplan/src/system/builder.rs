@@ -22,7 +22,7 @@ use super::{Error, Inner, OnApproval, System, drive};
 use crate::system::outcome::Approval as Said;
 
 /// Runs that one process carries on at once: an actor and its state take a few kilobytes each.
-pub const ACTIVE_RUNS_MAX: usize = 10_000;
+pub(super) const ACTIVE_RUNS_MAX: usize = 10_000;
 
 /// How often the inbox is looked at for commands from other processes: well within the second in
 /// which they must be noticed.

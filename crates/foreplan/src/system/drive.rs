@@ -6,6 +6,7 @@ use foreplan_core::{
     goal::{RunSpec, WhenBusy},
     id::RunId,
     input::{Command, CommandKind},
+    run::Run,
     view::{RunView, Status, WaitKind},
 };
 use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, RunFilter, Store};
@@ -90,18 +91,33 @@ impl System {
         let mut standing = self.inner.tracker.standing(run);
         loop {
             let now = standing.borrow_and_update().clone();
-            match now {
-                Standing::Idle(_) => {
-                    let view = self.view(run).await?;
-                    if !self.answer(&view).await? {
-                        return Ok(view.into());
-                    }
-                }
+            let rests = match now {
+                Standing::Idle(_) => true,
                 Standing::Stuck { why, .. } => return Err(Error::Stuck(why)),
-                Standing::Active => {}
+                Standing::Active => self.rests(run).await?,
+            };
+            if rests {
+                let view = self.view(run).await?;
+                if !self.answer(&view).await? {
+                    return Ok(view.into());
+                }
             }
             if standing.changed().await.is_err() {
                 return Err(Error::Stuck("the system has stopped".to_owned()));
+            }
+        }
+    }
+
+    /// Returns whether the journal says that nothing happens by itself. A run that came to rest
+    /// before anybody watched it is forgotten, and no change of its standing will ever say so.
+    async fn rests(&self, run: RunId) -> Result<bool, Error> {
+        let record = self.inner.store.journal.find(run).await?.ok_or(Error::NoRun(run))?;
+        match record.progress.status {
+            Status::Succeeded | Status::Failed | Status::Cancelled | Status::Rejected => Ok(true),
+            Status::Planning | Status::Running | Status::Replanning => Ok(false),
+            Status::Waiting | Status::Paused => {
+                let entries = self.entries(run).await?;
+                Ok(Run::replay(run, entries.iter().map(AsRef::as_ref)).is_some_and(|run| run.is_idle()))
             }
         }
     }
@@ -245,8 +261,10 @@ impl System {
         }
     }
 
-    /// Tells every call in hand to end, so that a shutdown does not wait for it.
-    pub fn cancel_work(&self) {
+    /// Ends every call in hand, so that a shutdown does not wait for it. Nothing more is recorded: as
+    /// after a crash, the next process decides by the effect of each step what becomes of it.
+    pub async fn abandon_work(&self) {
+        self.inner.tracker.stop().await;
         self.inner.executor.cancel_all();
     }
 }

@@ -8,10 +8,10 @@ use foreplan_core::{
     goal::RunSpec,
     id::RunId,
     input::Proposal,
-    plan::Plan,
+    plan::{Plan, StepKind},
     run::Run,
     tool::Inventory,
-    view::{JournalView, RunView, Status},
+    view::{JournalView, RunView, Status, WaitKind},
 };
 use foreplan_journal::{RunFilter, RunRecord};
 use foreplan_protocol::{Message, PlanOutcome, PlanRequest, Reply, Subject};
@@ -63,11 +63,10 @@ impl System {
         };
         let mut view = run.view(result, journal);
         for wait in view.waiting.iter_mut().chain(view.waiting_for.iter_mut()) {
-            if let Some(question) =
-                wait.step.as_ref().and_then(|s| foreplan_tracker::question(&run, s.as_str()))
-                && wait.schema.as_ref().is_none_or(|s| s.get("enum").is_none() || wait.question.is_none())
-            {
-                wait.question = Some(question);
+            let Some(step) = wait.step.as_ref().filter(|_| wait.kind == WaitKind::Question) else { continue };
+            // A replanner's question stands as it asked it.
+            if wait.question.as_deref() == written_question(&run, step.as_str()) {
+                wait.question = foreplan_tracker::question(&run, step.as_str());
             }
         }
         Ok(view)
@@ -137,6 +136,14 @@ impl System {
             }) => Err(Error::NoPlan { code, message, findings }),
             _ => Err(no_answer()),
         }
+    }
+}
+
+/// Returns the question of a human step as its plan has it.
+fn written_question<'a>(run: &'a Run, step: &str) -> Option<&'a str> {
+    match run.definition(step)?.kind()? {
+        StepKind::Human(human) => Some(&human.question),
+        StepKind::Tool(_) | StepKind::Agent(_) | StepKind::Goal(_) => None,
     }
 }
 

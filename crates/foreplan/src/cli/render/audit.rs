@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use foreplan_core::{
+    diff::PlanDiff,
     event::{Entry, Event, Gate, RunFailure},
     input::{AttemptOutcome, Command, CommandKind, Input, Proposal},
     view::RunView,
@@ -10,7 +11,6 @@ use foreplan_core::{
 
 use super::{Look, diff, indent};
 use crate::cli::{
-    diff::PlanDiff,
     history::{self, Version},
     paint::{Tone, clean, clock, count, moment, span},
 };

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use foreplan_core::diff::{Change, FieldDiff, PlanDiff, StepDiff};
 use serde_json::Value;
 
 use super::{Look, plan};
 use crate::cli::{
-    diff::{Change, FieldDiff, PlanDiff, StepDiff},
     history::Version,
     paint::{Tone, clean, cut, pad, width},
 };

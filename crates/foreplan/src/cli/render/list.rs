@@ -9,7 +9,7 @@ use foreplan_core::{
 };
 
 use super::{Cell, Look, table};
-use crate::cli::paint::{Tone, clean, count, cut, span};
+use crate::cli::paint::{STATUS_COLUMNS, Tone, clean, count, cut, span};
 
 /// How many characters of a run's id a list shows: enough to be unique, and RUN takes them.
 const SUFFIX: usize = 8;
@@ -95,7 +95,7 @@ pub fn runs(look: &Look, rows: &[Row]) -> String {
     for row in rows {
         table_rows.push(vec![
             Cell::toned(look.paint, Tone::Strong, &short(row.run)),
-            Cell::painted(look.paint.status(row.status), 12),
+            Cell::painted(look.paint.status(row.status), STATUS_COLUMNS),
             Cell::new(&steps(row)),
             Cell::new(&span(look.now.since(row.created_at))),
             Cell::new(&cut(&clean(&row.project), 24)),
@@ -152,7 +152,7 @@ pub fn stuck(look: &Look, rows: &[Row]) -> String {
         let id = short(row.run);
         table_rows.push(vec![
             Cell::toned(look.paint, Tone::Strong, &id),
-            Cell::painted(look.paint.status(row.status), 12),
+            Cell::painted(look.paint.status(row.status), STATUS_COLUMNS),
             Cell::new(&format!("for {}", span(look.now.since(row.since)))),
             Cell::new(reason),
             Cell::new(&look.hints.command(verb, &[&id])),

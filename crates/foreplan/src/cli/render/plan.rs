@@ -18,6 +18,8 @@ const ITERATIONS_DEFAULT: u32 = 8;
 /// A plan under review.
 #[derive(Clone, Copy, Debug)]
 pub struct Review<'a> {
+    /// What the run is for.
+    pub goal: &'a str,
     /// The plan.
     pub plan: &'a Plan,
     /// What an approval covers; absent where `check` found no valid plan.
@@ -32,18 +34,14 @@ pub struct Review<'a> {
 #[must_use]
 pub fn review(look: &Look, review: &Review<'_>) -> String {
     let mut text = String::new();
-    if !review.plan.goal.is_empty() {
-        let _ = writeln!(text, "{}", look.paint.paint(Tone::Strong, &clean(&review.plan.goal)));
-    }
+    let _ = writeln!(text, "{}", look.paint.paint(Tone::Strong, &clean(review.goal)));
     if let Some(rationale) = &review.plan.rationale {
         let _ = writeln!(text, "{}", look.paint.paint(Tone::Dim, &clean(rationale)));
     }
     for assumption in &review.plan.assumptions {
         let _ = writeln!(text, "Assumes: {} ({})", clean(&assumption.text), clean(assumption.tool.as_str()));
     }
-    if !text.is_empty() {
-        text.push('\n');
-    }
+    text.push('\n');
     text.push_str(&indent(&steps(look, review), "  "));
     if !review.findings.is_empty() {
         text.push('\n');

@@ -20,13 +20,13 @@ pub fn show(look: &Look, view: &RunView, context: bool) -> String {
     let _ = writeln!(
         text,
         "{}  {}",
-        look.paint.status(view.status).trim_end(),
+        look.paint.status_word(view.status),
         look.paint.paint(Tone::Strong, &format!("run {}", view.run))
     );
     text.push('\n');
     text.push_str(&table(&head(view)));
     if let Some(plan) = &view.plan {
-        let done = view.steps.iter().filter(|s| is_settled(s.status)).count();
+        let done = view.steps.iter().filter(|s| is_done(s.status)).count();
         let _ = writeln!(
             text,
             "\nPlan version {}, {done} of {} done",
@@ -92,7 +92,7 @@ fn tail(look: &Look, view: &RunView) -> String {
     let entries = view.journal.entries;
     let _ = write!(text, ", {entries} journal {}", if entries == 1 { "entry" } else { "entries" });
     if let Some(head) = view.journal.head {
-        let _ = write!(text, ", head {}", head.short());
+        let _ = write!(text, ", head sha256:{}", head.short());
     }
     text.push('\n');
     if !view.waiting.is_empty() {
@@ -104,13 +104,14 @@ fn tail(look: &Look, view: &RunView) -> String {
     text
 }
 
-fn is_settled(status: StepStatus) -> bool {
+fn is_done(status: StepStatus) -> bool {
     match status {
-        StepStatus::Succeeded | StepStatus::Skipped | StepStatus::Superseded => true,
+        StepStatus::Succeeded | StepStatus::Skipped => true,
         StepStatus::Pending
         | StepStatus::Running
         | StepStatus::Waiting
         | StepStatus::Failed
+        | StepStatus::Superseded
         | StepStatus::Cancelled => false,
     }
 }
@@ -205,11 +206,11 @@ pub fn what(wait: &WaitView) -> String {
 /// Returns the one line that ends the progress of a run.
 #[must_use]
 pub fn ending(look: &Look, view: &RunView) -> String {
-    let done = view.steps.iter().filter(|s| is_settled(s.status)).count();
+    let done = view.steps.iter().filter(|s| is_done(s.status)).count();
     let all = view.steps.len();
-    let mut line = format!("{} run {}", look.paint.status(view.status).trim_end(), view.run);
+    let mut line = format!("{} run {}", look.paint.status_word(view.status), view.run);
     if all > 0 {
-        let _ = write!(line, ", {done} of {}", count(all, "step"));
+        let _ = write!(line, ", {done} of {} done", count(all, "step"));
     }
     if !view.replans.is_empty() {
         let _ = write!(line, ", {}", count(view.replans.len(), "replan"));

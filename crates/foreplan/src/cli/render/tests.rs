@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use foreplan_core::{finding::Finding, plan::Plan, time::Timestamp, view::RunView};
+use foreplan_core::{diff::PlanDiff, finding::Finding, plan::Plan, time::Timestamp, view::RunView};
 use serde_json::json;
 
 use super::{Look, diff, list, plan, run};
-use crate::cli::diff::PlanDiff;
 
 /// 2023-11-14 22:13:20 UTC.
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -78,7 +77,13 @@ fn a_plan_under_review() {
         Finding::advice("vague_title", "say what it shows").at(&"build".parse().unwrap()).field("title"),
         Finding::error("unknown_tool", "there is no tool `x`").at(&"smoke".parse().unwrap()),
     ];
-    let review = plan::Review { plan: &plan, envelope: Some(&envelope), by: "runbook", findings: &findings };
+    let review = plan::Review {
+        goal: &plan.goal,
+        plan: &plan,
+        envelope: Some(&envelope),
+        by: "runbook",
+        findings: &findings,
+    };
     insta::assert_snapshot!(plan::review(&Look::plain(NOW), &review));
 }
 

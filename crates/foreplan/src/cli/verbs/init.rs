@@ -49,7 +49,7 @@ const TEMPLATES: &[Template] = &[
 /// # Errors
 ///
 /// If there is no such template, a file of it is there already, or the folder cannot be written.
-pub fn init(output: &mut Output, args: &InitArgs) -> Result<Exit, Failure> {
+pub(crate) fn init(output: &mut Output, args: &InitArgs) -> Result<Exit, Failure> {
     let template = find(&args.template)?;
     let folder = &args.folder;
     let there = template.files.iter().find(|(name, _)| *name != GITIGNORE.0 && folder.join(name).exists());

@@ -42,7 +42,7 @@ const SCHEMAS: &[(&str, Make)] = &[
 /// # Errors
 ///
 /// If there is no schema of that name.
-pub fn schema(output: &mut Output, args: &SchemaArgs) -> Result<Exit, Failure> {
+pub(crate) fn schema(output: &mut Output, args: &SchemaArgs) -> Result<Exit, Failure> {
     let value = match &args.name {
         None => Value::Object(
             SCHEMAS.iter().map(|(name, make)| ((*name).to_owned(), make().to_value())).collect::<Map<_, _>>(),

@@ -1,0 +1,46 @@
+//! Where a command works: the project, its folder, its store.
+
+use std::path::{Path, PathBuf};
+
+use super::{args::Global, error::Failure, hints::Hints, output::Output};
+use crate::config::{self, Project};
+
+/// Where a command works.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The project.
+    pub(crate) project: Project,
+    /// The folder that keeps its runs.
+    pub(crate) store: PathBuf,
+}
+
+impl Place {
+    /// Finds the project: the one named, else the nearest above the working directory; and lets
+    /// hints name it where the working directory does not.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its file is wrong.
+    pub(crate) fn find(output: &mut Output, global: &Global, named: Option<&Path>) -> Result<Self, Failure> {
+        let from = named.or(global.project.as_deref()).unwrap_or(Path::new("."));
+        let folder = config::find(from)?;
+        output.hints = hints(from, &folder, global);
+        let project = Project::load(&folder)?;
+        let store = global.store.clone().unwrap_or_else(|| project.store());
+        Ok(Self { project, store })
+    }
+}
+
+/// Reads the `.env` beside the project file; what the environment has already stays.
+pub(crate) fn read_env(from: &Path) {
+    if let Ok(folder) = config::find(from) {
+        // A project without a `.env` is the usual one.
+        let _ = dotenvy::from_path(folder.join(".env"));
+    }
+}
+
+fn hints(from: &Path, folder: &Path, global: &Global) -> Hints {
+    let here = config::find(Path::new(".")).is_ok_and(|here| here == folder);
+    let named = (!here).then(|| if from.is_file() { folder } else { from });
+    Hints::new(named, global.store.as_deref())
+}

@@ -1,0 +1,109 @@
+//! From the `[tools]` section and the specialists to a toolbox.
+
+use foreplan_core::id::ToolName;
+use foreplan_tools::{
+    self as tools, CONCURRENCY_DEFAULT, Secrets, Specialist, Tool, Toolbox,
+    declare::{self, Declarations},
+};
+
+use super::{Error, Problem, Project, SpecialistSection, ToolsSection};
+
+impl Project {
+    /// Makes the toolbox: reads what the tools name, compiles their schemas, and checks that
+    /// everything named exists.
+    ///
+    /// # Errors
+    ///
+    /// The first declaration that cannot become a tool, at its place in the file.
+    pub fn toolbox(&self) -> Result<Toolbox, Error> {
+        let (loaded, secrets) = self.load_tools()?;
+        let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
+        let specialists = self.file().specialists.iter().map(|section| specialist(section, &all));
+        let builder = Toolbox::builder().tools(loaded).secrets(&secrets);
+        let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
+        toolbox.map_err(|error| self.place(self.toolbox_problem(&error)).into())
+    }
+
+    fn load_tools(&self) -> Result<(Vec<Tool>, Secrets), Error> {
+        let section = &self.file().tools;
+        let place = tools::Project::new(self.folder());
+        match section.declarations().load(&place) {
+            Ok(loaded) => Ok((loaded.tools, loaded.secrets)),
+            Err(error) => Err(self.place(declared_problem(section, error)).into()),
+        }
+    }
+
+    fn toolbox_problem(&self, error: &tools::Error) -> Problem {
+        let section = &self.file().tools;
+        let message = error.to_string();
+        let capability = |wanted: &foreplan_core::id::Capability| {
+            self.file().specialists.iter().rposition(|s| s.capability == *wanted).unwrap_or(0)
+        };
+        let key = match error {
+            tools::Error::DuplicateTool(tool) => match section.keys_of(tool.as_str()).last() {
+                Some(key) => format!("{key}.name"),
+                None => "tools".to_owned(),
+            },
+            tools::Error::Schema { tool, side, .. } => format!("{}.{side}", section.key_of(tool.as_str())),
+            tools::Error::UnknownVerify { tool, .. } | tools::Error::VerifyActs { tool, .. } => {
+                format!("{}.verify", section.key_of(tool.as_str()))
+            }
+            tools::Error::DuplicateSpecialist(name) => {
+                format!("specialists[{}].capability", capability(name))
+            }
+            tools::Error::NoConcurrency(name) => format!("specialists[{}].concurrency", capability(name)),
+            tools::Error::UnknownTool { capability: name, .. } => {
+                format!("specialists[{}].tools", capability(name))
+            }
+        };
+        Problem::new(key, message)
+    }
+}
+
+fn specialist(section: &SpecialistSection, all: &[ToolName]) -> Specialist {
+    Specialist {
+        capability: section.capability.clone(),
+        tools: section.tools.clone().unwrap_or_else(|| all.to_vec()),
+        concurrency: section.concurrency.map_or(CONCURRENCY_DEFAULT, |n| n as usize),
+    }
+}
+
+fn declared_problem(section: &ToolsSection, error: declare::Error) -> Problem {
+    Problem::new(format!("{}.{}", section.key_of(&error.tool), error.field), error.message)
+}
+
+impl ToolsSection {
+    /// Returns the tools that this build can make.
+    fn declarations(&self) -> Declarations {
+        let Self { file, jq, command, http, template, mcp: _ } = self.clone();
+        Declarations { file, jq, command, http, template }
+    }
+
+    /// Returns the names of all tools that the file declares, with the keys of their tables.
+    fn named(&self) -> impl Iterator<Item = (String, &str)> {
+        fn keyed<'a>(
+            kind: &'static str,
+            names: impl Iterator<Item = &'a ToolName> + 'a,
+        ) -> impl Iterator<Item = (String, &'a str)> {
+            names.enumerate().map(move |(at, name)| (format!("tools.{kind}[{at}]"), name.as_str()))
+        }
+        keyed("file", self.file.iter().map(|t| &t.name))
+            .chain(keyed("jq", self.jq.iter().map(|t| &t.name)))
+            .chain(keyed("command", self.command.iter().map(|t| &t.name)))
+            .chain(keyed("http", self.http.iter().map(|t| &t.name)))
+            .chain(keyed("template", self.template.iter().map(|t| &t.name)))
+    }
+
+    /// Returns the names of all tools that the file declares.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named().map(|(_, name)| name)
+    }
+
+    fn keys_of(&self, tool: &str) -> Vec<String> {
+        self.named().filter(|(_, name)| *name == tool).map(|(key, _)| key).collect()
+    }
+
+    fn key_of(&self, tool: &str) -> String {
+        self.keys_of(tool).into_iter().next().unwrap_or_else(|| "tools".to_owned())
+    }
+}

@@ -1,0 +1,1 @@
+printf '{"text": "%s"}' "$(cat text.txt)"

@@ -1,0 +1,1 @@
+printf '{"artifact": "app-%s"}' "$1"

@@ -1,0 +1,6 @@
+//! What a person sees, from the command that they type to the exit code: golden transcripts of the
+//! program itself, each on a copy of a small project.
+
+mod moments;
+mod refusals;
+mod support;

@@ -1,0 +1,226 @@
+//! The working side of a run's actor: what must be judged about a result, what a step's input is,
+//! and sending it.
+
+use std::sync::Arc;
+
+use foreplan_core::{
+    action::Dispatch,
+    expr::{self, Cel},
+    failure::{Failure, FailureKind},
+    id::{RunId, StepId},
+    input::{AttemptOutcome, AttemptReply, Input, Readiness},
+    payload::Output,
+    plan::Step,
+};
+use ractor::ActorRef;
+use serde_json::Value;
+
+use crate::{
+    judge::{Gate, Job, Judged, bind_later},
+    run_actor::{RunMessage, State},
+    shared::Shared,
+    values::Values,
+};
+
+/// A step's input before its markers are replaced.
+struct Unbound {
+    template: Value,
+    values: Values,
+    /// The template of the list and the index, for an item whose list is not at hand.
+    list: Option<(Value, u32)>,
+}
+
+impl State {
+    /// Has a job judged off the actor; the input that it completes comes back as a message.
+    pub(crate) fn judge_elsewhere(
+        &self,
+        me: &ActorRef<RunMessage>,
+        job: Job,
+        input: impl FnOnce(Judged) -> Input + Send + 'static,
+    ) {
+        let (me, version, run) = (me.clone(), self.version, self.run.id());
+        let payloads = Arc::clone(&self.shared.payloads);
+        tokio::spawn(async move {
+            let mut judged = job.judge_later(run, payloads).await;
+            let inputs = std::mem::take(&mut judged.inputs);
+            let _ = me.cast(RunMessage::Evaluated { version, input: Box::new(input(judged)), inputs });
+        });
+    }
+
+    /// Returns what must be judged about a reply; `None` if nothing.
+    pub(crate) fn result_job(&mut self, reply: &AttemptReply) -> Option<Job> {
+        let AttemptOutcome::Output(output) = &reply.outcome else { return None };
+        let id = &reply.step;
+        if !self.run.awaits(id.as_str(), reply.attempt) || self.run.is_verifying(id.as_str()) {
+            return None;
+        }
+        if self.run.step(id.as_str()).is_none() {
+            return self.assumption_job(id, output);
+        }
+        let plan = Arc::clone(&self.run.current()?.plan);
+        let own = id.as_item().map_or(id.as_str(), |(parent, _)| parent);
+        let at = plan.position(own)?;
+        let unlocked = self.run.unlocked_by(id.as_str());
+        let mut values = Values::new(&self.run);
+        values.see_references(&self.run, at);
+        for next in &unlocked {
+            values.see_references(&self.run, plan.position(next.as_str())?);
+        }
+        if plan.done_when().is_some() {
+            values.see_all(&self.run);
+        }
+        values.set(id.clone(), output.clone());
+        let gate = self.gate_of(plan.step(at), id, output.clone(), plan.node(at).expect.clone(), &mut values);
+        Some(Job { done_when: plan.done_when().is_some(), plan, values, gate, unlocked })
+    }
+
+    fn assumption_job(&self, id: &StepId, output: &Output) -> Option<Job> {
+        let plan = Arc::clone(&self.run.proposed()?.plan);
+        let assumption = plan.plan().assumptions.get(id.as_item()?.1 as usize)?;
+        let expect = Cel::parse(&assumption.expect).ok();
+        let input = self.inputs.get(id).cloned().unwrap_or_default();
+        let gate = Some(Gate { output: output.clone(), input, expect, schema: None });
+        let values = Values::new(&self.run);
+        Some(Job { plan, values, gate, unlocked: Vec::new(), done_when: false })
+    }
+
+    fn gate_of(
+        &mut self,
+        step: &Step,
+        id: &StepId,
+        output: Output,
+        expect: Option<Cel>,
+        values: &mut Values,
+    ) -> Option<Gate> {
+        let schema = self.schema_of(step);
+        if expect.is_none() && schema.is_none() {
+            return None;
+        }
+        if let Some((item, index)) = self.item_of(id) {
+            values.set_item(item, index);
+        }
+        let input = match self.inputs.get(id) {
+            Some(input) => Arc::clone(input),
+            None => Arc::new(expr::bind(&step.input, values).unwrap_or_default()),
+        };
+        Some(Gate { output, input, expect, schema })
+    }
+
+    fn schema_of(&mut self, step: &Step) -> Option<Arc<jsonschema::Validator>> {
+        let schema = step.output.as_ref()?;
+        if let Some(known) = self.schemas.get(&step.id) {
+            return Some(Arc::clone(known));
+        }
+        let compiled = Arc::new(jsonschema::validator_for(schema).ok()?);
+        self.schemas.insert(step.id.clone(), Arc::clone(&compiled));
+        Some(compiled)
+    }
+
+    /// Returns the item that an item's step works on, if its list is at hand.
+    fn item_of(&self, id: &StepId) -> Option<(Value, u32)> {
+        let (parent, index) = id.as_item()?;
+        let item = self.inputs.get(parent)?.get(index as usize)?;
+        Some((item.clone(), index))
+    }
+
+    /// Returns why an answer does not fit the schema of its question.
+    pub(crate) fn misfit(&self, step: &StepId, value: &Value) -> Option<Failure> {
+        let schema = self.run.definition(step.as_str())?.human.as_ref()?.answer.as_ref()?;
+        let validator = jsonschema::validator_for(schema).ok()?;
+        let error = validator.iter_errors(value).next()?;
+        let message = format!("{error}; the answer must fit {schema}");
+        Some(Failure::new(FailureKind::OutputSchema, "answer", message))
+    }
+
+    /// Finds out whether steps can start: at once if that is light.
+    pub(crate) fn evaluate(&mut self, me: &ActorRef<RunMessage>, steps: Vec<StepId>) -> Option<Input> {
+        let plan = Arc::clone(&self.run.current()?.plan);
+        let mut values = Values::new(&self.run);
+        let mut ready = Vec::new();
+        let mut unlocked = Vec::new();
+        for id in steps {
+            match plan.position(id.as_str()) {
+                Some(at) => {
+                    values.see_references(&self.run, at);
+                    unlocked.push(id);
+                }
+                None => ready.push((id, Readiness::Go)),
+            }
+        }
+        let job = Job { plan, values, gate: None, unlocked, done_when: false };
+        if job.is_light()
+            && let Ok(judged) = job.judge()
+        {
+            self.inputs.extend(judged.inputs);
+            ready.extend(judged.verdicts.ready);
+            return Some(Input::Evaluated { ready });
+        }
+        self.judge_elsewhere(me, job, move |judged| {
+            ready.extend(judged.verdicts.ready);
+            Input::Evaluated { ready }
+        });
+        None
+    }
+
+    pub(crate) async fn dispatch(&mut self, dispatch: Dispatch) {
+        let (run, version) = (self.run.id(), self.version);
+        if let Some(input) = self.inputs.get(&dispatch.step) {
+            let input = Arc::clone(input);
+            return self.shared.dispatch(run, version, dispatch, input).await;
+        }
+        let Some(Unbound { template, values, list }) = self.unbound(&dispatch.step) else { return };
+        let shared = Arc::clone(&self.shared);
+        if list.is_none()
+            && let Ok(input) = expr::bind(&template, &values)
+        {
+            let input = Arc::new(input);
+            self.inputs.insert(dispatch.step.clone(), Arc::clone(&input));
+            return shared.dispatch(run, version, dispatch, input).await;
+        }
+        tokio::spawn(async move {
+            match bind_with_item(&template, values, list, run, &shared).await {
+                Ok(input) => shared.dispatch(run, version, dispatch, Arc::new(input)).await,
+                Err(message) => {
+                    let failure = Failure::new(FailureKind::InputSchema, "unbound", message);
+                    shared.answer(run, dispatch.step, dispatch.attempt, failure).await;
+                }
+            }
+        });
+    }
+
+    /// Returns a step's input template with what it refers to.
+    fn unbound(&self, id: &StepId) -> Option<Unbound> {
+        let mut values = Values::new(&self.run);
+        let Some(step) = self.run.definition(id.as_str()) else {
+            let assumptions = &self.run.proposed()?.plan.plan().assumptions;
+            let template = assumptions.get(id.as_item()?.1 as usize)?.input.clone();
+            return Some(Unbound { template, values, list: None });
+        };
+        let at = self.run.current()?.plan.position(step.id.as_str())?;
+        values.see_references(&self.run, at);
+        let mut list = None;
+        if let Some((_, index)) = id.as_item() {
+            match self.item_of(id) {
+                Some((item, index)) => values.set_item(item, index),
+                None => list = step.for_each.as_ref().map(|f| (f.list.clone(), index)),
+            }
+        }
+        Some(Unbound { template: step.input.clone(), values, list })
+    }
+}
+
+async fn bind_with_item(
+    template: &Value,
+    mut values: Values,
+    list: Option<(Value, u32)>,
+    run: RunId,
+    shared: &Shared,
+) -> Result<Value, String> {
+    let payloads = shared.payloads.as_ref();
+    if let Some((list, index)) = list {
+        let list = bind_later(&list, values.clone(), run, payloads).await?;
+        let item = list.get(index as usize).cloned().ok_or("the list has become shorter")?;
+        values.set_item(item, index);
+    }
+    bind_later(template, values, run, payloads).await
+}
