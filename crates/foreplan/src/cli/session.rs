@@ -185,10 +185,23 @@ fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
     Ok(Store::open(&place.store, Options { sync, read_only, ..Options::default() })?)
 }
 
-/// Returns the name under which this process's user acts.
+/// Returns the name under which this process's user acts: the record must say who decided.
 fn user() -> String {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    set("USER").or_else(|| set("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+    set("USER").or_else(|| set("LOGNAME")).or_else(account).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Returns the account of this process, where the environment does not name it.
+fn account() -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = accounts.lines().map(|line| line.split(':'));
+    let name = fields.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or_else(|| format!("uid {id}")))
 }
 
 impl From<JournalError> for Failure {

@@ -4,3 +4,4 @@
 mod moments;
 mod refusals;
 mod support;
+mod tending;

@@ -12,7 +12,7 @@ use std::{
 
 use foreplan_testkit::{Normalizer, assert_golden, copy_project};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{TempDir, TempPath};
 
 /// Longer than any command of these tests takes, even on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,11 @@ impl Transcript {
         let example = crate_folder.join("../../docs/examples").join(project);
         let folder = copy_project(if own.is_dir() { own } else { example });
         Self { folder, text: String::new() }
+    }
+
+    /// Begins in an empty folder.
+    pub(crate) fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), text: String::new() }
     }
 
     /// Returns where a file of the project is.
@@ -85,7 +90,7 @@ impl Transcript {
     }
 
     fn start(&self, arguments: &str) -> Running {
-        let shown = self.folder.path().join(format!(".shown-{}", self.text.len()));
+        let shown = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let open = || -> Stdio { OpenOptions::new().append(true).create(true).open(&shown).unwrap().into() };
         let child = Command::new(env!("CARGO_BIN_EXE_foreplan"))
             .args(words(arguments))
@@ -137,7 +142,7 @@ impl Transcript {
 /// A command that goes on.
 pub(crate) struct Running {
     child: Child,
-    shown: PathBuf,
+    shown: TempPath,
 }
 
 impl Running {

@@ -3,9 +3,10 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use foreplan_core::{
-    diff::PlanDiff,
+    diff::{PlanDiff, kind_of},
     event::{Entry, Event, Gate, RunFailure},
     input::{AttemptOutcome, Command, CommandKind, Input, Proposal},
+    plan::Step,
     view::RunView,
 };
 
@@ -273,17 +274,19 @@ pub fn failure(reason: &RunFailure) -> String {
     }
 }
 
+fn does(step: &Step) -> &str {
+    step.tool.as_ref().map_or_else(|| kind_of(step), |tool| tool.as_str())
+}
+
 fn changes(look: &Look, number: u32, seq: u64, versions: &[Version]) -> Vec<String> {
-    let Some(new) = versions.iter().find(|v| v.number == number && v.seq == seq) else { return Vec::new() };
-    let old = new.parent.and_then(|parent| versions.iter().find(|v| v.number == parent && v.adopted));
-    let body = match old {
+    let Some(at) = versions.iter().position(|v| v.number == number && v.seq == seq) else {
+        return Vec::new();
+    };
+    let (before, new) = (&versions[..at], &versions[at]);
+    let parent = new.parent.and_then(|parent| before.iter().rfind(|v| v.number == parent));
+    let body = match parent.or(before.last()) {
         Some(old) => diff::body(look, &PlanDiff::between(old.plan(), new.plan(), &new.done)),
-        None => new
-            .plan()
-            .steps
-            .iter()
-            .map(|s| format!("{}  {}\n", s.id, clean(s.tool.as_ref().map_or("-", |t| t.as_str()))))
-            .collect(),
+        None => new.plan().steps.iter().map(|s| format!("{}  {}\n", s.id, clean(does(s)))).collect(),
     };
     indent(&body, "  ").lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
 }

@@ -9,10 +9,13 @@ use foreplan_core::{
 };
 
 use super::{Cell, Look, table};
-use crate::cli::paint::{STATUS_COLUMNS, Tone, clean, count, cut, span};
+use crate::cli::paint::{STATUS_COLUMNS, Tone, clean, count, cut, pad, span};
 
 /// How many characters of a run's id a list shows: enough to be unique, and RUN takes them.
 const SUFFIX: usize = 8;
+
+/// The widest age below a hundred days, so that a list does not jitter while it is watched.
+const AGE_COLUMNS: usize = 7;
 
 /// A run as a list shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +100,7 @@ pub fn runs(look: &Look, rows: &[Row]) -> String {
             Cell::toned(look.paint, Tone::Strong, &short(row.run)),
             Cell::painted(look.paint.status(row.status), STATUS_COLUMNS),
             Cell::new(&steps(row)),
-            Cell::new(&span(look.now.since(row.created_at))),
+            Cell::painted(pad(&span(look.now.since(row.created_at)), AGE_COLUMNS), AGE_COLUMNS),
             Cell::new(&cut(&clean(&row.project), 24)),
             Cell::new(&cut(&clean(&row.goal), 48)),
         ]);

@@ -24,7 +24,7 @@ pub fn inventory(look: &Look, inventory: &Inventory) -> String {
             Cell::painted(look.paint.effect(tool.effect), 14),
             Cell::new(&cut(&signature(tool), 60)),
             Cell::new(&served),
-            Cell::toned(look.paint, Tone::Dim, &tool.digest.short()),
+            Cell::toned(look.paint, Tone::Dim, &format!("sha256:{}", tool.digest.short())),
         ]);
     }
     let mut text = table(&rows);
@@ -37,7 +37,10 @@ pub fn inventory(look: &Look, inventory: &Inventory) -> String {
 pub fn one(look: &Look, tool: &ToolDescriptor) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}", look.paint.paint(Tone::Strong, &clean(tool.name.as_str())));
-    let _ = writeln!(text, "{}\n", clean(&tool.description));
+    if !tool.description.is_empty() {
+        let _ = writeln!(text, "{}", clean(&tool.description));
+    }
+    text.push('\n');
     let served: Vec<&str> = tool.capabilities.iter().map(|c| c.as_str()).collect();
     let mut rows = vec![
         vec![Cell::new("effect"), Cell::painted(look.paint.effect(tool.effect), 14)],
