@@ -83,7 +83,7 @@ pub enum Proposal {
         #[schemars(with = "Plan")]
         plan: Arc<CompiledPlan>,
         /// What an approval of it covers.
-        envelope: Box<Envelope>,
+        envelope: Arc<Envelope>,
         /// Advice only.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         findings: Vec<Finding>,

@@ -52,6 +52,7 @@ impl Pattern {
     }
 
     /// Returns the field that it is, if it is nothing else.
+    #[cfg(feature = "http")]
     pub(crate) fn sole_field(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Part::Field(field)] => Some(field),

@@ -1,6 +1,6 @@
 //! A plan becomes a proposal: checked against the inventory, with the envelope of its approval.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use foreplan_core::{
     check::{self, CheckContext},
@@ -10,6 +10,7 @@ use foreplan_core::{
     policy::{Patch, ReplanDecision},
     tool::Inventory,
 };
+use parking_lot::Mutex;
 
 /// Plans with more steps are checked off the actor.
 pub(crate) const STEPS_CHECKED_INLINE: usize = 64;
@@ -37,10 +38,59 @@ pub fn propose(plan: &Arc<Plan>, planning: Planning<'_>) -> Proposal {
     let is_adoptable = checked.is_adoptable();
     match checked.compiled {
         Some(compiled) if is_adoptable => {
-            let envelope = Box::new(check::envelope(&compiled, &context));
+            let envelope = Arc::new(check::envelope(&compiled, &context));
             Proposal::Valid { plan: Arc::new(compiled), envelope, findings: checked.findings }
         }
         _ => Proposal::Invalid { plan: Arc::clone(plan), findings: checked.findings },
+    }
+}
+
+/// How many proposals are remembered: plans of that many projects, or versions, at once.
+const REMEMBERED_MAX: usize = 16;
+
+/// The last proposals. Checking is pure, so that a plan which many runs have is checked once.
+#[derive(Default)]
+pub(crate) struct Proposals {
+    known: Mutex<VecDeque<Remembered>>,
+}
+
+struct Remembered {
+    plan: Arc<Plan>,
+    spec: Arc<RunSpec>,
+    inventory: Arc<Inventory>,
+    proposal: Proposal,
+}
+
+impl Remembered {
+    /// Returns whether checking `plan` would give the same proposal.
+    fn answers(&self, plan: &Arc<Plan>, spec: &RunSpec, inventory: &Arc<Inventory>) -> bool {
+        Arc::ptr_eq(&self.inventory, inventory)
+            && (Arc::ptr_eq(&self.plan, plan) || self.plan == *plan)
+            && self.spec.limits == spec.limits
+            && self.spec.params == spec.params
+            && self.spec.replan.rules == spec.replan.rules
+    }
+}
+
+impl Proposals {
+    /// Returns the proposal of a plan that was checked before.
+    pub(crate) fn find(
+        &self,
+        plan: &Arc<Plan>,
+        spec: &RunSpec,
+        inventory: &Arc<Inventory>,
+    ) -> Option<Proposal> {
+        let known = self.known.lock();
+        known.iter().find(|known| known.answers(plan, spec, inventory)).map(|known| known.proposal.clone())
+    }
+
+    /// Checks a plan and remembers the proposal.
+    pub(crate) fn make(&self, plan: Arc<Plan>, spec: Arc<RunSpec>, inventory: Arc<Inventory>) -> Proposal {
+        let proposal = propose(&plan, Planning { spec: &spec, inventory: &inventory });
+        let mut known = self.known.lock();
+        known.truncate(REMEMBERED_MAX - 1);
+        known.push_front(Remembered { plan, spec, inventory, proposal: proposal.clone() });
+        proposal
     }
 }
 

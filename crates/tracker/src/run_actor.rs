@@ -29,7 +29,7 @@ use serde_json::Value;
 use crate::{
     handle::{CommandError, Standing},
     perform::progress,
-    proposal::{self, Planning, STEPS_CHECKED_INLINE},
+    proposal::{self, STEPS_CHECKED_INLINE},
     shared::Shared,
     supervisor::Order,
 };
@@ -225,8 +225,12 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         let inventory = (self.shared.inventories)();
         let spec = Arc::clone(self.run.spec());
+        if let Some(proposal) = self.shared.proposals.find(&plan, &spec, &inventory) {
+            return self.take(me, input(proposal)).await;
+        }
         let is_small = plan.steps.len() <= STEPS_CHECKED_INLINE;
-        let propose = move || proposal::propose(&plan, Planning { spec: &spec, inventory: &inventory });
+        let shared = Arc::clone(&self.shared);
+        let propose = move || shared.proposals.make(plan, spec, inventory);
         if is_small {
             return self.take(me, input(propose())).await;
         }

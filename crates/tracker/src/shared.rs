@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) active_runs_max: usize,
     pub(crate) timers: Timers,
     pub(crate) progress: broadcast::Sender<Progress>,
+    pub(crate) proposals: crate::proposal::Proposals,
     pub(crate) standings: crate::handle::Standings,
 }
 
@@ -68,6 +69,7 @@ impl Shared {
             active_runs_max: deps.active_runs_max,
             timers: Timers::default(),
             progress: broadcast::channel(PROGRESS_BACKLOG).0,
+            proposals: crate::proposal::Proposals::default(),
             standings: crate::handle::Standings::default(),
         }
     }

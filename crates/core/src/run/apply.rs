@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     action::Trigger,
+    digest::Digest,
     event::{Event, Gate},
     id::StepId,
     input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal, Resolution},
@@ -32,7 +33,9 @@ impl Run {
             }
             Event::PlanRequested { request } => self.plan_requested(*request, cause),
             Event::PlanRefused { .. } => self.plan_refused(),
-            Event::PlanProposed { version, parent, .. } => self.plan_proposed(*version, *parent, cause),
+            Event::PlanProposed { version, parent, envelope, .. } => {
+                self.plan_proposed(*version, *parent, *envelope, cause);
+            }
             Event::ApprovalRequested { gate, .. } => self.approval_requested(at, gate),
             Event::ApprovalGranted { gate, by } => self.approval_granted(gate, by),
             Event::PlanAdopted { .. } => self.adopt(at),
@@ -145,7 +148,7 @@ impl Run {
         self.withdraw_proposal();
     }
 
-    fn plan_proposed(&mut self, version: u32, parent: Option<u32>, cause: &Input) {
+    fn plan_proposed(&mut self, version: u32, parent: Option<u32>, envelope_digest: Digest, cause: &Input) {
         self.withdraw_proposal();
         self.proposals = version;
         let request = self.plan_request.take();
@@ -160,8 +163,8 @@ impl Run {
                 version,
                 parent,
                 plan: Arc::clone(plan),
-                envelope: Arc::new(envelope.as_ref().clone()),
-                envelope_digest: envelope.digest(),
+                envelope: Arc::clone(envelope),
+                envelope_digest,
                 trigger: origin.trigger,
                 step: origin.step,
                 decision: origin.decision,

@@ -27,6 +27,10 @@ use serde_json::{Value, json};
 
 use crate::workload::{Kind, Workload};
 
+/// The allocator of the `foreplan` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What was asked for on the command line.
 struct Settings {
     kind: Kind,

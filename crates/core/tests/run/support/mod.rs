@@ -189,7 +189,7 @@ impl Harness {
 
     pub(crate) fn proposal(&self, plan: &Value) -> Proposal {
         let plan = compiled(plan);
-        let envelope = Box::new(envelope(&plan, self.run.spec()));
+        let envelope = Arc::new(envelope(&plan, self.run.spec()));
         Proposal::Valid { plan, envelope, findings: Vec::new() }
     }
 
