@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Every request that a pool accepted is answered once: by the worker that ran it, or, when it is
-//! dropped on the way for whatever reason, as `worker_lost` by the [`Attempt`](attempt) that stands
+//! dropped on the way for whatever reason, as `worker_lost` by the guard of the attempt that stands
 //! for it.
 
 mod attempt;

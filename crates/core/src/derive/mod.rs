@@ -1,7 +1,7 @@
 //! Typed planning: from the artifacts wanted, backwards over the tools' typed outputs, to a plan.
 //!
 //! Owns the search for the cheapest set of tools and the plan that comes of it. The planner and the
-//! `derive` replanner call [`derive`]. It asks no model and no person, reads no clock, and gives
+//! `derive` replanner call [`derive()`]. It asks no model and no person, reads no clock, and gives
 //! the same plan for the same request.
 //!
 //! An output field of a tool makes the artifact of that name, or of the name that the tool's
