@@ -3,5 +3,19 @@
 #[path = "run/support/mod.rs"]
 mod support;
 
+#[path = "run/assumptions.rs"]
+mod assumptions;
+#[path = "run/attempts.rs"]
+mod attempts;
+#[path = "run/effects.rs"]
+mod effects;
+#[path = "run/items.rs"]
+mod items;
 #[path = "run/order.rs"]
 mod order;
+#[path = "run/people.rs"]
+mod people;
+#[path = "run/replans.rs"]
+mod replans;
+#[path = "run/time.rs"]
+mod time;

@@ -1,8 +1,12 @@
 //! What a new plan version keeps of the old one, and how an ended run is opened again.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
 
-use super::state::{PlanVersion, Previous, Run, StepRun, StepState, Timer};
+use super::state::{EarlierItem, PlanVersion, Previous, Run, StepRun, StepState, Timer};
 use crate::{
     digest::Digest,
     id::StepId,
@@ -24,19 +28,20 @@ impl Run {
         let old = Old::take(self);
         let kept = old.kept(&version);
         old.remember(&kept, &mut self.previous);
+        old.remember_items(&kept, &mut self.earlier_items);
         for step in &old.steps {
             self.retired.insert(step.id.clone(), step.attempts);
         }
         let plan = Arc::clone(&version.plan);
         let number = version.version;
         self.versions.push(version);
-        self.steps = plan.steps().iter().map(|step| self.fresh_step(step, number)).collect();
+        self.steps = plan.steps().iter().map(|step| self.fresh_step(&old, step, number)).collect();
         self.open = plan.steps().len() as u32;
         for position in 0..plan.steps().len() as u32 {
             let missing = plan.node(position).deps.len() as u32;
             self.steps[position as usize].state = StepState::Blocked { missing };
         }
-        for (id, was) in kept {
+        for (id, was) in kept.carried {
             self.previous.remove(&id);
             self.carry(&old, was);
         }
@@ -48,9 +53,15 @@ impl Run {
         });
     }
 
-    fn fresh_step(&self, step: &Step, version: u32) -> StepRun {
+    fn fresh_step(&self, old: &Old, step: &Step, version: u32) -> StepRun {
         let attempts = self.retired.get(&step.id).copied().unwrap_or(0);
-        StepRun::new(step.id.clone(), None, attempts, step.on_failure.attempts.max(1), version)
+        let mut run = StepRun::new(step.id.clone(), None, attempts, step.on_failure.attempts.max(1), version);
+        if let Some((before, was)) = old.find(&step.id) {
+            run.permit = was.permit;
+            run.approved = was.approved && before == step;
+            run.failure = was.failure.clone().filter(|_| was.permit.is_some());
+        }
+        run
     }
 
     /// Puts a kept step, and its items, back with the state that it had.
@@ -76,7 +87,7 @@ impl Run {
                     other => self.set(place, other),
                 }
             }
-            self.steps[at as usize].state = StepState::Expanded { left, first: here, items, queued, active };
+            self.set(at, StepState::Expanded { left, first: here, items, queued, active });
         } else {
             self.set(at, state);
         }
@@ -120,9 +131,14 @@ impl Run {
         let CommandKind::Retry { from } = &command.kind else { return };
         self.end = None;
         self.open = 0;
+        if let Some(deadline) = self.spec.limits.deadline {
+            self.timers.insert((self.created_at.plus(deadline), Timer::Deadline));
+        }
         let Some(version) = self.versions.last() else { return };
         let plan = Arc::clone(&version.plan);
         let mut again = vec![false; plan.steps().len()];
+        // Steps whose results no longer stand, because they or something before them is to run again.
+        let mut stale = vec![false; plan.steps().len()];
         for at in plan.topological() {
             let state = &self.steps[at as usize].state;
             let is_done = matches!(state, StepState::Succeeded(_));
@@ -132,19 +148,23 @@ impl Run {
                 || (behind && matches!(state, StepState::Skipped { .. }));
             let repeatable = !is_done || self.effect_of(at) != Effect::Irreversible;
             again[at as usize] = undone || ((named || (behind && from.is_some())) && repeatable);
+            stale[at as usize] = named || plan.node(at).deps.iter().any(|dep| stale[*dep as usize]);
         }
-        self.steps.truncate(plan.steps().len());
-        for (at, again) in again.iter().enumerate() {
-            if *again {
-                self.steps[at].state = StepState::Blocked { missing: 0 };
-                self.open += 1;
+        for at in (0..plan.steps().len() as u32).filter(|at| again[*at as usize]) {
+            let step = plan.step(at);
+            self.put_items_aside(at, !stale[at as usize]);
+            if stale[at as usize] {
+                self.previous.remove(&step.id);
+                self.earlier_items.retain(|id, item| {
+                    item.is_spent || id.as_item().is_none_or(|(parent, _)| parent != step.id.as_str())
+                });
             }
+            self.steps[at as usize].state = StepState::Blocked { missing: 0 };
+            self.open += 1;
         }
-        self.items.clear();
         for at in 0..plan.steps().len() as u32 {
             if again[at as usize] {
-                let unmet = |dep: &&u32| !self.steps[**dep as usize].state.satisfies();
-                let missing = plan.node(at).deps.iter().filter(unmet).count() as u32;
+                let missing = self.missing(at);
                 self.grant(at);
                 self.steps[at as usize].state = StepState::Blocked { missing };
             }
@@ -175,46 +195,99 @@ impl Old {
         Self { version: run.versions.last().cloned(), steps: mem::take(&mut run.steps), changed_params }
     }
 
-    /// Returns the old positions of the steps that keep their state, dependencies first.
-    fn kept(&self, new: &PlanVersion) -> Vec<(StepId, u32)> {
-        let Some(old) = &self.version else { return Vec::new() };
-        let mut kept: HashMap<StepId, u32> = HashMap::new();
-        let mut order = Vec::new();
+    /// Returns the step of this id, with its definition.
+    fn find(&self, id: &StepId) -> Option<(&Step, &StepRun)> {
+        let plan = &self.version.as_ref()?.plan;
+        let at = plan.position(id.as_str())?;
+        Some((plan.step(at), &self.steps[at as usize]))
+    }
+
+    /// Finds out what of the old version the new one keeps, dependencies first.
+    fn kept(&self, new: &PlanVersion) -> Kept {
+        let mut kept = Kept::default();
+        let Some(old) = &self.version else { return kept };
         for at in new.plan.topological() {
             let step = new.plan.step(at);
             let Some(was) = old.plan.position(step.id.as_str()) else { continue };
             let before = old.plan.step(was);
-            let is_same = carries(&self.steps[was as usize].state)
-                && (before == step || before.definition_digest() == step.definition_digest())
+            let node = new.plan.node(at);
+            let name = |dep: &u32| &new.plan.step(*dep).id;
+            let is_same = (before == step || before.definition_digest() == step.definition_digest())
                 && tool_digest(old, before) == tool_digest(new, step)
                 && !(self.changed_params && mentions_params(step))
-                && new.plan.node(at).refs.iter().all(|dep| kept.contains_key(&new.plan.step(*dep).id));
+                && node.refs.iter().all(|dep| kept.is_carried(name(dep)));
+            let run = &self.steps[was as usize];
+            let may_go_on = || node.deps.iter().all(|dep| kept.satisfied.contains(name(dep)));
+            let is_carried = match &run.state {
+                StepState::Succeeded(_) => is_same || is_irreversible(old, before),
+                StepState::Unknown { .. } => true,
+                StepState::Skipped { .. } => is_same,
+                StepState::Running { .. } => run.permit.is_some() || (is_same && may_go_on()),
+                StepState::Backoff { .. }
+                | StepState::AwaitingApproval { .. }
+                | StepState::Asking { question: None, .. }
+                | StepState::Expanded { .. } => is_same && may_go_on(),
+                StepState::Asking { question: Some(_), .. }
+                | StepState::Blocked { .. }
+                | StepState::Evaluating
+                | StepState::Queued
+                | StepState::Faltered
+                | StepState::Failed
+                | StepState::Superseded => false,
+            };
             if is_same {
-                kept.insert(step.id.clone(), was);
-                order.push((step.id.clone(), was));
+                kept.same.insert(step.id.clone());
+            }
+            if is_carried {
+                kept.carried.push((step.id.clone(), was));
+                kept.carried_ids.insert(step.id.clone());
+            }
+            if is_carried && run.state.satisfies() {
+                kept.satisfied.insert(step.id.clone());
             }
         }
-        order
+        kept
     }
 
     /// Keeps the results that do not stand now but may stand again.
-    fn remember(&self, kept: &[(StepId, u32)], previous: &mut HashMap<StepId, Previous>) {
+    fn remember(&self, kept: &Kept, previous: &mut HashMap<StepId, Previous>) {
         let Some(old) = &self.version else { return };
-        let is_kept: std::collections::HashSet<u32> = kept.iter().map(|(_, was)| *was).collect();
+        previous.retain(|_, result| !(self.changed_params && result.mentions_params));
         for (was, step) in old.plan.steps().iter().enumerate() {
             let run = &self.steps[was];
             let is_done = matches!(run.state, StepState::Succeeded(_));
-            if is_done && !is_kept.contains(&(was as u32)) && !(self.changed_params && mentions_params(step))
-            {
+            if is_done && !kept.is_carried(&step.id) && !(self.changed_params && mentions_params(step)) {
                 let result = Previous {
                     definition: step.definition_digest(),
                     tool: tool_digest(old, step),
                     refs: references(old, was as u32, &self.steps),
+                    mentions_params: mentions_params(step),
                     step: run.clone(),
                 };
                 previous.insert(step.id.clone(), result);
             }
         }
+    }
+
+    /// Keeps the items that the next expansion of their step does not make again.
+    fn remember_items(&self, kept: &Kept, earlier: &mut HashMap<StepId, EarlierItem>) {
+        let Some(old) = &self.version else { return };
+        for item in &self.steps {
+            let Some((parent, _)) = item.parent else { continue };
+            let (of, step) = (&self.steps[parent as usize], old.plan.step(parent));
+            let is_made_again = match of.state {
+                StepState::Succeeded(_) => false,
+                StepState::Expanded { .. } => !kept.is_carried(&of.id),
+                _ => true,
+            };
+            let is_spent = is_irreversible(old, step) && item.is_spent();
+            if is_made_again && (is_spent || matches!(item.state, StepState::Succeeded(_))) {
+                earlier.insert(item.id.clone(), EarlierItem { item: item.clone(), is_spent });
+            }
+        }
+        earlier.retain(|id, item| {
+            item.is_spent || id.as_item().is_some_and(|(parent, _)| kept.same.contains(parent))
+        });
     }
 
     fn timer_is_live(&self, now: &[StepRun], id: &StepId, attempt: Option<u32>) -> bool {
@@ -234,24 +307,27 @@ impl Old {
     }
 }
 
-/// Returns whether a state survives a change of the plan around its step.
-fn carries(state: &StepState) -> bool {
-    match state {
-        StepState::Succeeded(_)
-        | StepState::Running { .. }
-        | StepState::Backoff { .. }
-        | StepState::AwaitingApproval { .. }
-        | StepState::Unknown { .. }
-        | StepState::Expanded { .. } => true,
-        StepState::Asking { question, .. } => question.is_none(),
-        StepState::Blocked { .. }
-        | StepState::Evaluating
-        | StepState::Queued
-        | StepState::Faltered
-        | StepState::Failed
-        | StepState::Skipped { .. }
-        | StepState::Superseded => false,
+/// What a new version keeps of the old one.
+#[derive(Default)]
+struct Kept {
+    /// The steps that keep their state, with their old positions, dependencies first.
+    carried: Vec<(StepId, u32)>,
+    carried_ids: HashSet<StepId>,
+    /// Those of `carried` that are done or skipped.
+    satisfied: HashSet<StepId>,
+    /// Steps whose fingerprint is unchanged, whatever their state.
+    same: HashSet<StepId>,
+}
+
+impl Kept {
+    fn is_carried(&self, id: &StepId) -> bool {
+        self.carried_ids.contains(id)
     }
+}
+
+fn is_irreversible(version: &PlanVersion, step: &Step) -> bool {
+    let sealed = step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool));
+    sealed.is_some_and(|sealed| sealed.effect == Effect::Irreversible)
 }
 
 fn tool_digest(version: &PlanVersion, step: &Step) -> Option<Digest> {

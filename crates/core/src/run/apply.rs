@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     WORKER_GRACE,
+    cause::{Origin, output_of, usage_of},
     state::{CheckRun, End, PlanVersion, Proposed, Replan, Run, StepState, Timer},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     digest::Digest,
     event::{Event, Gate},
     id::StepId,
-    input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal, Resolution},
+    input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal},
     payload::Output,
     plan::Then,
     policy::Strategy,
@@ -25,6 +26,9 @@ use crate::{
 impl Run {
     /// Applies one event of an entry whose cause is `cause`.
     pub(super) fn apply(&mut self, at: Timestamp, cause: &Input, event: &Event) {
+        if !std::mem::replace(&mut self.usage_counted, true) {
+            self.usage.add(&usage_of(cause));
+        }
         match event {
             Event::RunAccepted => {
                 if let Some(deadline) = self.spec.limits.deadline {
@@ -54,6 +58,7 @@ impl Run {
                 self.attempt_started(at, step, *attempt, *verify)
             }
             Event::EffectPermitted { step, attempt } => {
+                self.permits.insert((step.clone(), *attempt));
                 self.update(step, |s| s.permit = Some(*attempt));
             }
             Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
@@ -61,7 +66,7 @@ impl Run {
                 self.attempt_failed(at, step, failure.as_ref(), cause)
             }
             Event::LateResultRecorded { step, attempt } => {
-                self.late.insert((step.clone(), *attempt));
+                self.answered.insert((step.clone(), *attempt));
             }
             Event::RetryScheduled { step, at } => self.change(step, StepState::Backoff { until: *at }),
             Event::OutcomeUnknown { step } => self.change(step, StepState::Unknown { since: at }),
@@ -93,6 +98,7 @@ impl Run {
         self.seq += 1;
         self.at = at;
         self.fresh.clear();
+        self.usage_counted = false;
         if let Input::Command(command) = cause {
             self.commands.insert(command.id);
         }
@@ -146,6 +152,18 @@ impl Run {
     fn plan_refused(&mut self) {
         self.plan_request = None;
         self.withdraw_proposal();
+        self.recall_failures();
+    }
+
+    /// Brings back the failed steps whose replan came to nothing.
+    fn recall_failures(&mut self) {
+        for at in 0..self.versions.last().map_or(0, |v| v.plan.steps().len() as u32) {
+            let step = &self.steps[at as usize];
+            let is_open = step.state == StepState::Failed && !self.failures.contains(&step.id);
+            if is_open && self.asks_replanner(at) {
+                self.failures.push_back(self.steps[at as usize].id.clone());
+            }
+        }
     }
 
     fn plan_proposed(&mut self, version: u32, parent: Option<u32>, envelope_digest: Digest, cause: &Input) {
@@ -153,7 +171,8 @@ impl Run {
         self.proposals = version;
         let request = self.plan_request.take();
         let Some(mut origin) = Origin::of(cause, request.and_then(|(_, trigger)| trigger)) else { return };
-        if let Some(replan) = self.replan.take() {
+        let replan = self.replan.take();
+        if let (Some(replan), Input::Replanned(_)) = (replan, cause) {
             origin.trigger = replan.trigger.name().to_owned();
             origin.step = replan.trigger.step().cloned();
         }
@@ -208,6 +227,7 @@ impl Run {
     fn attempt_started(&mut self, at: Timestamp, step: &StepId, attempt: u32, verify: bool) {
         let Some(position) = self.position(step.as_str()) else {
             let deadline = at.plus(self.spec.limits.step_timeout + WORKER_GRACE);
+            self.retired.insert(step.clone(), attempt);
             if let Some(proposed) = &mut self.proposed {
                 proposed.checks.insert(step.clone(), CheckRun { attempt, deadline });
                 self.timers.insert((deadline, Timer::Attempt(step.clone(), attempt)));
@@ -241,7 +261,10 @@ impl Run {
     }
 
     fn record_reply(&mut self, step: &StepId, reply: &AttemptReply) {
-        self.usage.add(&reply.usage);
+        let key = (step.clone(), reply.attempt);
+        if self.permits.contains(&key) {
+            self.answered.insert(key);
+        }
         self.update(step, |s| {
             s.worker = Some(reply.worker.clone());
             s.started_at = Some(reply.started_at);
@@ -285,9 +308,9 @@ impl Run {
         let Some(position) = self.position(step.as_str()) else { return };
         let verify = matches!(self.steps[position as usize].state, StepState::Running { verify: true, .. });
         let state = &mut self.steps[position as usize];
+        state.workers_lost += u32::from(is_lost);
         if !verify {
             state.failure = failure.cloned();
-            state.workers_lost += u32::from(is_lost);
             state.allowance += u32::from(not_counted);
             if effect_none {
                 state.permit = None;
@@ -378,7 +401,6 @@ impl Run {
 
     fn replan_decided(&mut self, decision: &str, cause: &Input) {
         let Input::Replanned(reply) = cause else { return };
-        self.usage.add(&reply.usage);
         if let Some(rule) = reply.rule {
             *self.rule_uses.entry(rule).or_default() += 1;
         }
@@ -435,73 +457,5 @@ impl Run {
 
     fn timeout_of(&self, position: u32, verify: bool) -> Duration {
         self.dispatch_of(position, verify).map_or(self.spec.limits.step_timeout, |d| d.timeout)
-    }
-}
-
-/// Where a proposed plan came from.
-struct Origin<'a> {
-    proposal: &'a Proposal,
-    trigger: String,
-    step: Option<StepId>,
-    decision: String,
-    by: String,
-    reason: String,
-}
-
-impl<'a> Origin<'a> {
-    fn of(cause: &'a Input, trigger: Option<Arc<Trigger>>) -> Option<Self> {
-        match cause {
-            Input::Planned(reply) => {
-                let again = trigger.as_ref();
-                Some(Self {
-                    proposal: &reply.proposal,
-                    trigger: again.map_or("goal", |t| t.name()).to_owned(),
-                    step: again.and_then(|t| t.step().cloned()),
-                    decision: if again.is_some() { "full_replan" } else { "plan" }.to_owned(),
-                    by: reply.by.clone(),
-                    reason: String::new(),
-                })
-            }
-            Input::Replanned(reply) => Some(Self {
-                proposal: reply.proposal.as_ref()?,
-                trigger: String::new(),
-                step: None,
-                decision: reply.decision.name().to_owned(),
-                by: reply.by.clone(),
-                reason: reply.reason.clone(),
-            }),
-            Input::Command(command) => {
-                let CommandKind::Edit { proposal, .. } = &command.kind else { return None };
-                Some(Self {
-                    proposal,
-                    trigger: "edited".to_owned(),
-                    step: None,
-                    decision: "edit".to_owned(),
-                    by: command.by.clone(),
-                    reason: String::new(),
-                })
-            }
-            Input::Submit { .. }
-            | Input::Evaluated { .. }
-            | Input::Result(_)
-            | Input::Permit { .. }
-            | Input::Wake
-            | Input::Takeover { .. } => None,
-        }
-    }
-}
-
-/// Returns the output that a cause brings for a step that did not succeed by its own attempt.
-fn output_of(cause: &Input) -> Output {
-    match cause {
-        Input::Command(command) => match &command.kind {
-            CommandKind::Answer { value, .. } => Output::Inline(Arc::clone(value)),
-            CommandKind::Resolve { resolution: Resolution::Happened(output), .. } => output.clone(),
-            _ => Output::inline(Value::Null),
-        },
-        Input::Result(AttemptReply { outcome: AttemptOutcome::Output(Output::Inline(value)), .. }) => {
-            Output::inline(value.get("output").cloned().unwrap_or_else(|| serde_json::json!({})))
-        }
-        _ => Output::inline(Value::Null),
     }
 }

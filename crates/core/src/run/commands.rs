@@ -184,7 +184,9 @@ impl Turn<'_> {
 
     fn retry(&mut self, by: &str, from: Option<&StepId>) -> Result<(), Rejection> {
         if let Some(step) = from {
-            let at = self.run.position(step.as_str()).ok_or_else(|| Rejection::UnknownStep(step.clone()))?;
+            let plan = self.run.versions.last().map(|version| &version.plan);
+            let at = plan.and_then(|plan| plan.position(step.as_str()));
+            let at = at.ok_or_else(|| Rejection::UnknownStep(step.clone()))?;
             let is_done = matches!(self.run.steps[at as usize].state, StepState::Succeeded(_));
             if is_done && self.run.effect_of(at) == Effect::Irreversible {
                 let why = format!("`{step}` was done and cannot be undone: retry from a step after it");

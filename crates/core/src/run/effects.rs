@@ -1,6 +1,6 @@
 //! Irreversible calls: at most once, or ask.
 
-use super::{Turn, state::StepState};
+use super::{Turn, WORKERS_LOST_MAX, state::StepState};
 use crate::{
     action::Action,
     event::Event,
@@ -32,13 +32,17 @@ impl Turn<'_> {
         self.act(Action::AnswerPermit { step: step.clone(), attempt, granted });
     }
 
-    /// Decides about a permitted call that failed without saying what became of its effect.
+    /// Decides about a permitted call of which nobody knows whether it happened: the `verify` tool
+    /// is asked as soon as that may start, or a person.
     pub(super) fn outcome_unknown(&mut self, at: u32) {
         let step = self.run.steps[at as usize].id.clone();
-        if self.run.dispatch_of(at, true).is_some() && self.run.may_dispatch() {
+        let is_answering = self.run.steps[at as usize].workers_lost < WORKERS_LOST_MAX;
+        if !is_answering || self.run.dispatch_of(at, true).is_none() {
+            self.emit(Event::OutcomeUnknown { step });
+        } else if self.run.may_dispatch() {
             self.start(at, true);
         } else {
-            self.emit(Event::OutcomeUnknown { step });
+            self.emit(Event::StepReady { step });
         }
     }
 
@@ -94,6 +98,9 @@ impl Turn<'_> {
 
     /// Reports an attempt whose worker is gone.
     pub(super) fn attempt_lost(&mut self, step: &StepId, attempt: u32, message: &str) {
+        if !self.run.awaits(step.as_str(), attempt) {
+            return;
+        }
         let failure = super::planning::worker_lost(message);
         self.emit(Event::AttemptFailed { step: step.clone(), attempt, failure: Some(failure.clone()) });
         let Some(at) = self.run.position(step.as_str()) else { return };

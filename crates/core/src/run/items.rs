@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Turn,
-    state::{Run, StepRun, StepState},
+    state::{EarlierItem, Run, StepRun, StepState},
 };
 use crate::{
     action::Action,
@@ -12,29 +12,81 @@ use crate::{
     failure::{Failure, FailureKind},
     id::StepId,
     plan::{ForEach, OnItemFailure},
+    tool::Effect,
 };
 
 impl Run {
-    /// Adds the items of a step behind the steps of the plan.
+    /// Adds the items of a step behind the steps of the plan. Those of an earlier expansion keep
+    /// their results, and what is known of their irreversible calls.
     pub(super) fn expand(&mut self, id: &StepId, items: u32) {
         let Some(parent) = self.position(id.as_str()) else { return };
+        self.put_items_aside(parent, true);
         let first = self.steps.len() as u32;
         let version = self.plan_version();
         let allowance = self.step_definition(parent).map_or(1, |s| s.on_failure.attempts.max(1));
+        let mut left = items;
         for index in 0..items {
             let item = id.item(index);
             let attempts = self.retired.get(&item).copied().unwrap_or(0);
-            self.items.insert(item.clone(), first + index);
-            self.steps.push(StepRun::new(item, Some((parent, index)), attempts, allowance, version));
+            let mut run = StepRun::new(item.clone(), Some((parent, index)), attempts, allowance, version);
+            if let Some(EarlierItem { item: earlier, .. }) = self.earlier_items.remove(&item) {
+                run.permit = earlier.permit;
+                run.failure.clone_from(&earlier.failure);
+                if matches!(earlier.state, StepState::Succeeded(_)) {
+                    run = StepRun { parent: Some((parent, index)), ..earlier };
+                    left -= 1;
+                }
+            }
+            self.items.insert(item, first + index);
+            self.steps.push(run);
         }
-        self.set(parent, StepState::Expanded { left: items, first, items, queued: 0, active: 0 });
+        self.set(parent, StepState::Expanded { left, first, items, queued: 0, active: 0 });
     }
 
-    /// Counts an item that was queued or started.
-    pub(super) fn item_queued(&mut self, at: u32) {
-        let Some((parent, _)) = self.steps[at as usize].parent else { return };
+    /// Takes the items of a step that is no longer expanded out of the run, and remembers what a new
+    /// expansion keeps: what cannot be undone, and results if what they were made from still holds.
+    pub(super) fn put_items_aside(&mut self, parent: u32, keeps_results: bool) {
+        let is_item = |step: &StepRun| step.parent.is_some_and(|(of, _)| of == parent);
+        let Some(first) = self.steps.iter().position(is_item) else { return };
+        let count = self.steps[first..].iter().take_while(|step| is_item(step)).count();
+        let is_irreversible = self.effect_of(parent) == Effect::Irreversible;
+        let items: Vec<StepRun> = self.steps.drain(first..first + count).collect();
+        for item in items {
+            self.items.remove(&item.id);
+            self.retired.insert(item.id.clone(), item.attempts);
+            let is_spent = is_irreversible && item.is_spent();
+            let is_result = keeps_results && matches!(item.state, StepState::Succeeded(_));
+            if is_spent || is_result {
+                self.earlier_items.insert(item.id.clone(), EarlierItem { item, is_spent });
+            }
+        }
+        self.close_gap(first as u32, count as u32);
+    }
+
+    /// Moves every position behind items that were taken out. These have none of their own: they
+    /// are settled or superseded.
+    fn close_gap(&mut self, first: u32, count: u32) {
+        let moved = |at: u32| if at > first { at - count } else { at };
+        for at in self.items.values_mut() {
+            *at = moved(*at);
+        }
+        for at in self.queue.iter_mut().chain(&mut self.fresh) {
+            *at = moved(*at);
+        }
+        self.evaluating = self.evaluating.iter().map(|at| moved(*at)).collect();
+        self.waits = self.waits.iter().map(|at| moved(*at)).collect();
+        for step in &mut self.steps {
+            if let StepState::Expanded { first: of, .. } = &mut step.state {
+                *of = moved(*of);
+            }
+        }
+    }
+
+    /// Counts an item that is begun: queued, started, asked, or settled without any of that.
+    pub(super) fn item_begun(&mut self, at: u32) {
+        let Some((parent, index)) = self.steps[at as usize].parent else { return };
         if let StepState::Expanded { queued, active, .. } = &mut self.steps[parent as usize].state {
-            *queued += 1;
+            *queued = (*queued).max(index + 1);
             *active += 1;
         }
     }
@@ -87,10 +139,12 @@ impl Turn<'_> {
                 let step = self.run.steps[parent as usize].id.clone();
                 return self.emit(Event::StepSucceeded { step });
             }
-            if queued == items || active >= most {
+            let is_next = |at: &u32| matches!(self.run.steps[*at as usize].state, StepState::Blocked { .. });
+            let Some(next) = (first + queued..first + items).find(is_next) else { return };
+            if active >= most {
                 return;
             }
-            self.ready(first + queued);
+            self.ready(next);
         }
     }
 

@@ -8,6 +8,8 @@
 //!   journal: drop it and fold again.
 //! * [`Run::fold`] takes an entry of the journal. Folding all entries gives the live state, at every
 //!   prefix.
+//! * Verdicts hold for the plan version that they were made under: the shell drops those of another
+//!   version, and the run asks for new ones.
 //! * Time never runs backwards: a point before the last entry counts as the last entry's.
 //! * [`Run::outstanding`] repeats what a new owner must ask again; [`Run::next_wake`] says when the
 //!   run wants an [`Input::Wake`].
@@ -17,6 +19,7 @@
 
 mod adopt;
 mod apply;
+mod cause;
 mod commands;
 mod effects;
 mod items;
@@ -123,11 +126,20 @@ impl Run {
         let mut turn = Turn::new(self, now, input);
         match input {
             Input::Submit { .. } => return Err(Rejection::Duplicate),
-            Input::Planned(reply) => turn.planned(reply),
+            Input::Planned(reply) => {
+                turn.planned(reply);
+                turn.check_budget();
+            }
             Input::Evaluated { ready } => turn.evaluated(ready),
-            Input::Result(reply) => turn.result(reply),
+            Input::Result(reply) => {
+                turn.result(reply);
+                turn.check_budget();
+            }
             Input::Permit { step, attempt } => turn.permit(step, *attempt),
-            Input::Replanned(reply) => turn.replanned(reply),
+            Input::Replanned(reply) => {
+                turn.replanned(reply);
+                turn.check_budget();
+            }
             Input::Command(command) => turn.command(command)?,
             Input::Wake => turn.wake(),
             Input::Takeover { by } => turn.takeover(by),

@@ -25,6 +25,7 @@ impl Turn<'_> {
     /// Asks the planner.
     pub(super) fn request_plan(&mut self, trigger: Option<Arc<Trigger>>) {
         let request = self.run.plan_requests + 1;
+        self.cancel_checks();
         self.emit(Event::PlanRequested { request });
         self.act(Action::RequestPlan { request, trigger });
     }
@@ -47,12 +48,20 @@ impl Turn<'_> {
 
     fn no_plan(&mut self, code: &str, message: &str) {
         let about_step = self.run.plan_request.as_ref().and_then(|(_, t)| t.as_ref()?.step().cloned());
+        let decision = self.run.proposed().map(|version| (version.step.is_some(), version.decision.clone()));
         self.emit(Event::PlanRefused { reason: message.to_owned() });
         let message = message.to_owned();
-        match (self.run.versions.is_empty(), about_step) {
-            (true, _) => self.fail(RunFailure::NoPlan { code: code.to_owned(), message }),
-            (false, Some(step)) => self.fail(RunFailure::Step { step, message }),
-            (false, None) => {
+        match (about_step, decision) {
+            _ if self.run.versions.is_empty() => {
+                self.fail(RunFailure::NoPlan { code: code.to_owned(), message })
+            }
+            (Some(step), _) => self.fail(RunFailure::Step { step, message }),
+            // The replanner is asked again about the step that still fails.
+            (None, Some((true, _))) => {}
+            (None, Some((false, decision))) if decision == "edit" => {
+                self.emit(Event::RunPaused { by: format!("the edited plan was refused: {message}") })
+            }
+            (None, _) => {
                 self.emit(Event::RunPaused { by: format!("no plan for the revised goal: {message}") })
             }
         }
@@ -66,9 +75,11 @@ impl Turn<'_> {
         self.cancel_checks();
         self.emit(Event::PlanProposed { version, parent, plan: plan.digest(), envelope: envelope.digest() });
         for index in 0..plan.plan().assumptions.len() as u32 {
-            self.start_check(index, 1);
+            self.start_check(index);
         }
-        self.gate();
+        if self.run.proposed.is_some() {
+            self.gate();
+        }
     }
 
     fn cancel_checks(&mut self) {
@@ -78,14 +89,17 @@ impl Turn<'_> {
     }
 
     /// Looks at an assumption of the proposed plan.
-    pub(super) fn start_check(&mut self, index: u32, attempt: u32) {
+    pub(super) fn start_check(&mut self, index: u32) {
         let Some(proposed) = &self.run.proposed else { return };
         let Some(assumption) = proposed.version.plan.plan().assumptions.get(index as usize) else { return };
-        let Some(tool) = proposed.version.envelope.tools.get(&assumption.tool) else { return };
-        let (Ok(pseudo), Some(capability)) = (ASSUMPTION.parse::<StepId>(), tool.capabilities.first()) else {
-            return;
-        };
+        let Ok(pseudo) = ASSUMPTION.parse::<StepId>() else { return };
         let step = pseudo.item(index);
+        let tool = proposed.version.envelope.tools.get(&assumption.tool);
+        let Some((tool, capability)) = tool.and_then(|tool| Some((tool, tool.capabilities.first()?))) else {
+            let why = format!("nobody serves `{}`", assumption.tool);
+            return self.assumption_failed(&step, &why);
+        };
+        let attempt = self.run.retired.get(&step).copied().unwrap_or(0) + 1;
         let dispatch = Dispatch {
             step: step.clone(),
             attempt,
@@ -186,9 +200,7 @@ impl Turn<'_> {
     pub(super) fn protects(&self, plan: &CompiledPlan) -> Result<(), String> {
         let Some(current) = self.run.versions.last() else { return Ok(()) };
         for (at, step) in current.plan.steps().iter().enumerate() {
-            let run = &self.run.steps[at];
-            let is_done = matches!(run.state, StepState::Succeeded(_)) || run.permit.is_some();
-            if !is_done || self.run.effect_of(at as u32) != Effect::Irreversible {
+            if !self.run.is_spent(at as u32) {
                 continue;
             }
             let same = plan.position(step.id.as_str()).map(|at| plan.step(at));

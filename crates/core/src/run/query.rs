@@ -90,7 +90,7 @@ impl Run {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let waits = self.end.is_some() || matches!(self.status(), Status::Waiting | Status::Paused);
-        waits && self.in_flight == 0 && self.evaluating.is_empty()
+        waits && self.in_flight == 0 && self.outstanding().is_empty()
     }
 
     /// Returns the version in force.
@@ -296,6 +296,19 @@ impl Run {
         self.in_flight
     }
 
+    /// Returns whether an irreversible call of the step, or of one of its items, happened or may have.
+    pub(super) fn is_spent(&self, at: u32) -> bool {
+        if self.effect_of(at) != Effect::Irreversible {
+            return false;
+        }
+        let step = &self.steps[at as usize];
+        let of_step = |item: &StepId| item.as_item().is_some_and(|(parent, _)| parent == step.id.as_str());
+        let is_item = |item: &&StepRun| item.parent.is_some_and(|(parent, _)| parent == at);
+        step.is_spent()
+            || self.steps.iter().filter(is_item).any(StepRun::is_spent)
+            || self.earlier_items.iter().any(|(id, earlier)| earlier.is_spent && of_step(id))
+    }
+
     /// Returns whether steps may be dispatched and permits granted.
     pub(super) fn may_dispatch(&self) -> bool {
         self.end.is_none()
@@ -319,9 +332,16 @@ impl Run {
         }
     }
 
-    /// Puts a step into a state and keeps every count and index in step with it.
-    pub(super) fn set(&mut self, at: u32, state: StepState) {
+    /// Puts a step into a state and keeps every count and index in step with it. A step that would go
+    /// on, but whose dependencies a later version changed, waits for them.
+    pub(super) fn set(&mut self, at: u32, mut state: StepState) {
         self.leave(at);
+        if matches!(state, StepState::Evaluating | StepState::Queued | StepState::Backoff { .. }) {
+            let missing = self.missing(at);
+            if missing > 0 {
+                state = StepState::Blocked { missing };
+            }
+        }
         let id = &self.steps[at as usize].id;
         match &state {
             StepState::Evaluating => {
@@ -352,15 +372,15 @@ impl Run {
             | StepState::Skipped { .. }
             | StepState::Superseded => {}
         }
-        let is_started = matches!(state, StepState::Queued | StepState::Running { .. });
+        let is_begun = !matches!(state, StepState::Blocked { .. } | StepState::Superseded);
         let was_blocked = matches!(self.steps[at as usize].state, StepState::Blocked { .. });
         let satisfies = state.satisfies();
         let was_satisfied = self.steps[at as usize].state.satisfies();
         let is_settled_item = satisfies || state == StepState::Failed;
         self.steps[at as usize].state = state;
         if self.steps[at as usize].parent.is_some() {
-            if is_started && was_blocked {
-                self.item_queued(at);
+            if is_begun && was_blocked {
+                self.item_begun(at);
             }
             if is_settled_item {
                 self.item_left(at);
@@ -368,6 +388,15 @@ impl Run {
         } else if satisfies && !was_satisfied {
             self.settled(at);
         }
+    }
+
+    /// Returns how many dependencies of a step are not settled.
+    pub(super) fn missing(&self, at: u32) -> u32 {
+        let Some(version) = self.versions.last().filter(|_| self.steps[at as usize].parent.is_none()) else {
+            return 0;
+        };
+        let unmet = |dep: &&u32| !self.steps[**dep as usize].state.satisfies();
+        version.plan.node(at).deps.iter().filter(unmet).count() as u32
     }
 
     fn leave(&mut self, at: u32) {

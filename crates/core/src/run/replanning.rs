@@ -120,8 +120,7 @@ impl Turn<'_> {
     }
 
     fn replans_max(&self) -> u32 {
-        let limit = self.run.spec.limits.replans;
-        self.run.spec.replan.max.map_or(limit, |max| max.min(limit.max(max)))
+        self.run.spec.replan.max.unwrap_or(self.run.spec.limits.replans)
     }
 
     fn failure_of(&self, step: &StepId) -> String {

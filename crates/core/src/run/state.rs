@@ -68,9 +68,16 @@ pub struct Run {
     /// Whether params changed since the version in force was adopted.
     pub(super) params_changed: bool,
     pub(super) failed_tools: BTreeSet<crate::id::ToolName>,
-    pub(super) late: HashSet<(StepId, u32)>,
+    /// Attempts that were permitted, at any time.
+    pub(super) permits: HashSet<(StepId, u32)>,
+    /// Those of `permits` whose result is on record.
+    pub(super) answered: HashSet<(StepId, u32)>,
+    /// Items of earlier expansions that the next one keeps.
+    pub(super) earlier_items: HashMap<StepId, EarlierItem>,
     pub(super) commands: HashSet<uuid::Uuid>,
     pub(super) usage: Usage,
+    /// Whether `usage` holds what the cause of this entry used. False between entries.
+    pub(super) usage_counted: bool,
     /// Active time up to `active_since`.
     pub(super) active: Duration,
     pub(super) active_since: Option<Timestamp>,
@@ -114,9 +121,12 @@ impl Run {
             previous: HashMap::new(),
             params_changed: false,
             failed_tools: BTreeSet::new(),
-            late: HashSet::new(),
+            permits: HashSet::new(),
+            answered: HashSet::new(),
+            earlier_items: HashMap::new(),
             commands: HashSet::new(),
             usage: Usage::default(),
+            usage_counted: false,
             active: Duration::ZERO,
             active_since: None,
             since: now,
@@ -194,7 +204,16 @@ pub(super) struct Previous {
     pub(super) definition: Digest,
     pub(super) tool: Option<Digest>,
     pub(super) refs: Vec<(StepId, Output)>,
+    pub(super) mentions_params: bool,
     pub(super) step: StepRun,
+}
+
+/// An item of a `for_each` that was expanded before.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct EarlierItem {
+    pub(super) item: StepRun,
+    /// Whether its irreversible call happened or may have: it is kept whatever changes around it.
+    pub(super) is_spent: bool,
 }
 
 /// A step of the plan in force, or an item of a `for_each`.
@@ -252,6 +271,11 @@ impl StepRun {
             failure: None,
         }
     }
+
+    /// Returns whether a call of the step, were it irreversible, cannot be made again.
+    pub(super) fn is_spent(&self) -> bool {
+        self.permit.is_some() || matches!(self.state, StepState::Succeeded(_))
+    }
 }
 
 /// Where a step stands.
@@ -305,9 +329,9 @@ pub enum StepState {
         first: u32,
         /// How many items there are.
         items: u32,
-        /// How many of them have been queued.
+        /// How many of them have been looked at, in their order.
         queued: u32,
-        /// How many of them are queued or running now.
+        /// How many of them are begun and not settled.
         active: u32,
     },
     /// It is done.

@@ -41,10 +41,7 @@ impl Turn<'_> {
                 self.emit(Event::ApprovalRequested { gate: Gate::Step(step), digest });
             }
             Readiness::Items(items) => self.expand(at, *items),
-            Readiness::Go => match self.run.step_definition(at).and_then(|s| s.kind()) {
-                Some(StepKind::Human(_)) => self.emit(Event::QuestionAsked { step, question: None }),
-                _ => self.ready(at),
-            },
+            Readiness::Go => self.ready(at),
         }
     }
 
@@ -53,9 +50,13 @@ impl Turn<'_> {
         wants && !self.run.steps[at as usize].approved
     }
 
-    /// Starts a step if there is room, else lets it wait its turn.
+    /// Starts a step if there is room, else lets it wait its turn. A person has room always.
     pub(super) fn ready(&mut self, at: u32) {
-        if self.run.queue.is_empty() && self.has_room() {
+        let definition = self.run.step_definition(at);
+        if definition.is_some_and(|s| matches!(s.kind(), Some(StepKind::Human(_)))) {
+            let step = self.run.steps[at as usize].id.clone();
+            self.emit(Event::QuestionAsked { step, question: None });
+        } else if self.run.queue.is_empty() && self.has_room() {
             self.start(at, false);
         } else {
             let step = self.run.steps[at as usize].id.clone();
@@ -64,7 +65,7 @@ impl Turn<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.run.may_dispatch() && self.run.in_flight < self.run.spec.limits.in_flight
+        self.run.may_dispatch() && self.run.in_flight < self.run.spec.limits.in_flight.max(1)
     }
 
     /// Starts steps that waited for room.
@@ -75,8 +76,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Starts an attempt: of the step's own tool, or of the one that verifies it.
+    /// Starts an attempt: of the step's own tool, or of the one that verifies it. A step whose
+    /// irreversible call may have happened is not called again before that is known.
     pub(super) fn start(&mut self, at: u32, verify: bool) {
+        if !verify && self.run.steps[at as usize].permit.is_some() {
+            return self.outcome_unknown(at);
+        }
         let Some(dispatch) = self.run.dispatch_of(at, verify) else {
             let message = "the envelope does not hold the step's tool".to_owned();
             return self.step_failed(at, Failure::new(FailureKind::Plan, "no_executor", message));
@@ -111,7 +116,6 @@ impl Turn<'_> {
                 self.attempt_failed(at, failure);
             }
         }
-        self.check_budget();
     }
 
     /// Goes on after a step that is done, with what the shell found out about those it unlocks.
@@ -126,11 +130,8 @@ impl Turn<'_> {
     }
 
     fn late(&mut self, reply: &AttemptReply) {
-        let Some(step) = self.run.step(reply.step.as_str()) else { return };
-        let permitted = step.permit == Some(reply.attempt);
         let key = (reply.step.clone(), reply.attempt);
-        let is_old = reply.attempt <= step.attempts;
-        if permitted && is_old && !self.run.late.contains(&key) {
+        if self.run.permits.contains(&key) && !self.run.answered.contains(&key) {
             self.emit(Event::LateResultRecorded { step: key.0, attempt: key.1 });
         }
     }
@@ -208,8 +209,9 @@ impl Turn<'_> {
             if self.run.end.is_some() || self.request_replan() {
                 break;
             }
+            let before = self.events.len();
             self.pump();
-            if self.run.fresh.is_empty() {
+            if self.run.fresh.is_empty() && self.events.len() == before {
                 break;
             }
         }
@@ -294,7 +296,8 @@ impl Turn<'_> {
         }
     }
 
-    fn check_budget(&mut self) {
+    /// Ends a run that used more than it may.
+    pub(super) fn check_budget(&mut self) {
         if let Some(limit) = self.run.usage.exceeds(&self.run.spec.limits) {
             self.fail(RunFailure::Budget { limit: limit.to_owned() });
         }

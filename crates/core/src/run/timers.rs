@@ -47,6 +47,7 @@ impl Turn<'_> {
         if self.run.is_idle() {
             return;
         }
+        let outstanding = self.run.outstanding();
         self.emit(Event::OwnerChanged { by: by.to_owned() });
         let checks: Vec<_> = self
             .run
@@ -58,13 +59,13 @@ impl Turn<'_> {
         for (step, attempt) in checks {
             self.attempt_lost(&step, attempt, "the process that ran it is gone");
             let index = step.as_item().map_or(0, |(_, index)| index);
-            self.start_check(index, attempt + 1);
+            self.start_check(index);
         }
         for (step, attempt) in self.running() {
             self.attempt_lost(&step, attempt, "the process that ran it is gone");
         }
-        let outstanding = self.run.outstanding();
-        self.run.fresh.clear();
-        self.actions.extend(outstanding);
+        if self.run.end.is_none() {
+            self.actions.extend(outstanding);
+        }
     }
 }

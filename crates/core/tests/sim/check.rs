@@ -1,0 +1,147 @@
+//! What must hold of every decision, whatever happened before.
+
+use std::collections::{HashMap, HashSet};
+
+use foreplan_core::{
+    action::Action,
+    event::Event,
+    id::StepId,
+    input::{CommandKind, Input},
+    run::{Decision, Run, StepState},
+    view::Status,
+};
+
+/// What a journal said so far, as far as invariants speak of it.
+#[derive(Default)]
+pub(crate) struct Checks {
+    newest_attempt: HashMap<StepId, u32>,
+    accepted: HashSet<(StepId, u32)>,
+    permitted: HashMap<StepId, HashSet<u32>>,
+    /// How often a person or `verify` said that a call did not happen, or the call itself did.
+    denied: HashMap<StepId, usize>,
+    performed: HashMap<StepId, Vec<u32>>,
+    automatic_replans: u32,
+    plans_by_people: u32,
+}
+
+impl Checks {
+    /// Looks at a decision between the states before and after it.
+    pub(crate) fn decided(&mut self, before: &Run, cause: &Input, decision: &Decision, after: &Run) {
+        if let Input::Command(command) = cause
+            && matches!(command.kind, CommandKind::Revise { .. } | CommandKind::Retry { .. })
+        {
+            self.plans_by_people += 1;
+        }
+        for event in &decision.events {
+            self.event(before, event);
+        }
+        self.actions(after, &decision.actions);
+        let running = after.steps().iter().filter(|s| matches!(s.state, StepState::Running { .. }));
+        assert!(running.count() as u32 <= after.spec().limits.in_flight, "more in flight than allowed");
+        let limits = &after.spec().limits;
+        assert!(self.automatic_replans <= limits.replans, "more replans than allowed");
+        assert_one_each(after);
+    }
+
+    fn event(&mut self, before: &Run, event: &Event) {
+        match event {
+            Event::AttemptStarted { step, attempt, .. } => {
+                let newest = self.newest_attempt.insert(step.clone(), *attempt).unwrap_or(0);
+                assert!(*attempt > newest, "{step}: attempt {attempt} after {newest}");
+            }
+            Event::AttemptSucceeded { step, attempt } | Event::AttemptFailed { step, attempt, .. } => {
+                let key = (step.clone(), *attempt);
+                assert!(self.accepted.insert(key), "two results of {step}#{attempt} were accepted");
+            }
+            Event::EffectPermitted { step, attempt } => {
+                let halted = matches!(before.status(), Status::Paused | Status::Replanning);
+                assert!(
+                    !halted && !before.status().is_ended(),
+                    "{step}#{attempt} permitted, {:?}",
+                    before.status()
+                );
+                let permits = self.permitted.entry(step.clone()).or_default();
+                assert!(permits.insert(*attempt), "{step}#{attempt} permitted twice");
+                let denied = self.denied.get(step).copied().unwrap_or(0);
+                assert!(permits.len() <= 1 + denied, "{step}: {permits:?} permitted, {denied} denied");
+            }
+            Event::OutcomeResolved { step, happened: Some(false), .. } => {
+                *self.denied.entry(step.clone()).or_default() += 1;
+            }
+            Event::PlanRequested { request } => {
+                let most = 1 + before.spec().limits.replans + self.plans_by_people;
+                assert!(*request <= most, "plan request {request} of {most}");
+            }
+            Event::ReplanRefused { .. } => self.automatic_replans += 1,
+            Event::ReplanDecided { decision }
+                if matches!(decision.as_str(), "patch" | "new_plan" | "full_replan") =>
+            {
+                self.automatic_replans += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// Says that a worker reported truthfully that its permitted call did not happen.
+    pub(crate) fn reported_none(&mut self, step: &StepId, attempt: u32) {
+        if self.permitted.get(step).is_some_and(|permits| permits.contains(&attempt)) {
+            *self.denied.entry(step.clone()).or_default() += 1;
+        }
+    }
+
+    fn actions(&self, after: &Run, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::RunStep(dispatch) => {
+                    let is_running = after.awaits(dispatch.step.as_str(), dispatch.attempt);
+                    if is_running && !dispatch.verify {
+                        assert_dependencies(after, &dispatch.step);
+                    }
+                }
+                Action::AnswerPermit { step, attempt, granted: true } => {
+                    let permitted = self.permitted.get(step).is_some_and(|p| p.contains(attempt));
+                    assert!(permitted, "{step}#{attempt} granted, not on record");
+                    assert!(!after.status().is_ended(), "{step}#{attempt} granted after the end");
+                }
+                Action::AnswerPermit { .. }
+                | Action::RequestPlan { .. }
+                | Action::RequestReplan { .. }
+                | Action::Evaluate { .. }
+                | Action::CancelAttempt { .. } => {}
+            }
+        }
+    }
+
+    /// Records that a worker changed the world.
+    pub(crate) fn perform(&mut self, step: &StepId, attempt: u32) {
+        let permitted = self.permitted.get(step).is_some_and(|permits| permits.contains(&attempt));
+        assert!(permitted, "{step}#{attempt} acted without a permit");
+        let calls = self.performed.entry(step.clone()).or_default();
+        calls.push(attempt);
+        let denied = self.denied.get(step).copied().unwrap_or(0);
+        assert!(calls.len() <= 1 + denied, "{step} was done {calls:?}, denied {denied} times");
+    }
+
+    pub(crate) fn was_performed(&self, step: &StepId, attempt: u32) -> bool {
+        self.performed.get(step).is_some_and(|calls| calls.contains(&attempt))
+    }
+}
+
+fn assert_dependencies(run: &Run, id: &StepId) {
+    let Some(version) = run.current() else { return };
+    let name = id.as_item().map_or(id.as_str(), |(parent, _)| parent);
+    let Some(at) = version.plan.position(name) else { return };
+    for dep in &version.plan.node(at).deps {
+        let dep = &version.plan.step(*dep).id;
+        let state = &run.step(dep.as_str()).unwrap().state;
+        assert!(state.satisfies(), "{id} was started before {dep}, which is {state:?}");
+    }
+}
+
+fn assert_one_each(run: &Run) {
+    let mut seen = HashSet::new();
+    for step in run.steps() {
+        assert!(seen.insert(&step.id), "{} stands twice", step.id);
+        assert!(step.state != StepState::Faltered, "{} was left between two states", step.id);
+    }
+}
