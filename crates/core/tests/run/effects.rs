@@ -282,7 +282,7 @@ fn a_new_owner_of_a_paused_run_asks_again_what_was_asked() {
 }
 
 #[test]
-fn a_lost_item_that_fails_its_step_is_followed_by_no_second_loss() {
+fn a_run_that_has_failed_is_not_taken_over() {
     let plan = json!([{
         "id": "a", "tool": "read", "for_each": {"in": [1, 2]}, "on_failure": {"then": "fail"},
     }]);
