@@ -29,7 +29,7 @@ static TIME: LazyLock<Regex> = LazyLock::new(|| {
 });
 static DURATION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\b\d+(\.\d+)?(ns|us|µs|ms|s|m|h|d)\b( \d+(\.\d+)?(ns|us|µs|ms|s|m|h|d)\b)*"));
-static DURATION_PADDING: LazyLock<Regex> = LazyLock::new(|| pattern(r" {2,}(DURATION)|(DURATION) {2,}"));
+static DURATION_PADDING: LazyLock<Regex> = LazyLock::new(|| pattern(r"( {2,})?DURATION( {2,})?"));
 static WORKER: LazyLock<Regex> = LazyLock::new(|| pattern(r#"("worker": ?"[^"/]+/)\d+""#));
 
 fn pattern(text: &str) -> Regex {
@@ -72,12 +72,10 @@ impl Normalizer {
         text = TIME.replace_all(&text, "TIME").into_owned();
         text = DURATION.replace_all(&text, "DURATION").into_owned();
         text = DURATION_PADDING
-            .replace_all(
-                &text,
-                |found: &Captures<'_>| {
-                    if found.get(1).is_some() { "  DURATION" } else { "DURATION  " }
-                },
-            )
+            .replace_all(&text, |found: &Captures<'_>| {
+                let padding = |side| if found.get(side).is_some() { "  " } else { "" };
+                format!("{}DURATION{}", padding(1), padding(2))
+            })
             .into_owned();
         text = WORKER.replace_all(&text, r#"${1}N""#).into_owned();
         let lines: Vec<&str> = text.split('\n').map(str::trim_end).collect();
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn times_and_durations_have_no_value_and_no_width() {
         let mut normalizer = Normalizer::new();
-        let text = "at 2026-11-20T13:12:00.000123Z  build    1.2s  ok\n{\"at\":1763640000000000, \"steps\": 12}   \n";
+        let text = "at 2026-11-20T13:12:00.000123Z  build    1.2s     ok\n{\"at\":1763640000000000, \"steps\": 12}   \n";
         let normal = "at TIME  build  DURATION  ok\n{\"at\":TIME, \"steps\": 12}\n";
         assert_eq!(normalizer.apply(text), normal);
         assert_eq!(normalizer.apply("took 1m 30s, waited 12ms"), "took DURATION, waited DURATION");

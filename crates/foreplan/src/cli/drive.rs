@@ -1,23 +1,21 @@
 //! Carrying a run on in the foreground: progress, questions, Ctrl-C, the result.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use foreplan_core::{
-    event::{Entry, Event, RunFailure},
+    event::{Event, RunFailure},
     id::RunId,
     input::CommandKind,
-    run::Run,
     view::{RunView, Status, WaitKind},
 };
-use foreplan_tracker::Progress;
-use futures::StreamExt as _;
-use tokio::sync::broadcast::{self, error::RecvError};
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{
-    ask, error::Failure, exit::Exit, live::Live, notify, render, render::list::short, session::Session,
+    ask, error::Failure, exit::Exit, follow::Follow, live::Live, notify, render, session::Session,
     signals::Signals,
 };
-use crate::system;
+use crate::system::{self, System};
 
 /// What became of carrying a run on.
 enum Stood {
@@ -29,28 +27,18 @@ enum Stood {
     Stopped(Exit),
 }
 
-/// Shows the entries of a run as they come, and knows how far it is.
-struct Follow {
-    run: RunId,
-    state: Option<Run>,
-    live: Live,
-}
-
 impl Session {
     /// Carries a run on until it ends or waits, shows progress, asks where somebody can be asked,
-    /// and prints what came of it. `progress` was opened before the run could move.
+    /// and prints what came of it. Of the run's entries the first `seen` are not shown.
     ///
     /// # Errors
     ///
     /// If it cannot be carried on.
-    pub(crate) async fn carry_on(
-        &mut self,
-        run: RunId,
-        mut progress: broadcast::Receiver<Progress>,
-    ) -> Result<Exit, Failure> {
+    pub(crate) async fn carry_on(&mut self, run: RunId, seen: u64) -> Result<Exit, Failure> {
         let mut signals = Signals::new()?;
+        let mut follow = Follow::from(self, run, seen).await?;
         loop {
-            let view = match self.stand(run, &mut progress, &mut signals).await? {
+            let view = match self.stand(&mut follow, &mut signals).await? {
                 Stood::Still(view) => *view,
                 Stood::Elsewhere(by) => return Ok(self.elsewhere(run, &by)),
                 Stood::Stopped(exit) => return Ok(exit),
@@ -69,36 +57,36 @@ impl Session {
         }
     }
 
-    /// Carries several runs on at once.
+    /// Carries several runs on at once. Of the entries of each the first ones, as many as are given,
+    /// are not shown.
     ///
     /// # Errors
     ///
-    /// If one cannot be carried on.
-    pub(crate) async fn carry_all(&mut self, runs: Vec<RunId>) -> Result<Exit, Failure> {
+    /// If a journal cannot be read.
+    pub(crate) async fn carry_all(&mut self, runs: Vec<(RunId, u64)>) -> Result<Exit, Failure> {
         let mut signals = Signals::new()?;
-        let system = self.system.clone();
-        let mut driving: futures::stream::FuturesUnordered<_> = runs
-            .into_iter()
-            .map(|run| {
-                let system = system.clone();
-                async move { (run, system.drive(run).await) }
-            })
-            .collect();
         let mut progress = self.system.progress();
+        let mut follows = BTreeMap::new();
+        for (run, seen) in runs {
+            follows.insert(run, Follow::from(self, run, seen).await?.one_of_many());
+        }
+        let mut driving: FuturesUnordered<_> =
+            follows.keys().map(|run| drive(self.system.clone(), *run)).collect();
         let mut live = Live::new(&self.output);
         let mut worst = Exit::Ok;
         loop {
             tokio::select! {
                 biased;
                 told = progress.recv() => {
-                    let Ok(told) = told else { continue };
-                    for mut line in render::progress::lines(&told.entry) {
-                        line.message = format!("{}  [{}]", line.message, short(told.run)).trim_start().to_owned();
-                        live.show(&mut self.output, told.run, &line);
+                    if let Ok(told) = told && let Some(follow) = follows.get_mut(&told.run) {
+                        follow.told(self, &mut live, &told.entry).await?;
                     }
                 }
                 done = driving.next() => {
                     let Some((run, outcome)) = done else { return Ok(worst) };
+                    if let Some(follow) = follows.get_mut(&run) {
+                        follow.catch_up(self, &mut live).await?;
+                    }
                     live.clear();
                     let exit = match outcome {
                         Ok(outcome) => self.finish(&outcome.into_view()).await?,
@@ -115,31 +103,28 @@ impl Session {
         }
     }
 
-    async fn stand(
-        &mut self,
-        run: RunId,
-        progress: &mut broadcast::Receiver<Progress>,
-        signals: &mut Signals,
-    ) -> Result<Stood, Failure> {
-        let system = self.system.clone();
-        let driving = system.drive(run);
+    async fn stand(&mut self, follow: &mut Follow, signals: &mut Signals) -> Result<Stood, Failure> {
+        let run = follow.run;
+        if let Some(by) = self.owner_elsewhere(run).await? {
+            return Ok(Stood::Elsewhere(by));
+        }
+        let mut progress = self.system.progress();
+        let mut live = Live::new(&self.output);
+        let driving = drive(self.system.clone(), run);
         tokio::pin!(driving);
-        let mut follow = Follow { run, state: self.state(run).await.ok(), live: Live::new(&self.output) };
+        follow.catch_up(self, &mut live).await?;
         loop {
             tokio::select! {
                 biased;
                 told = progress.recv() => match told {
-                    Ok(told) if told.run == run => follow.show(self, &told.entry),
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Ok(told) if told.run == run => follow.told(self, &mut live, &told.entry).await?,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => follow.catch_up(self, &mut live).await?,
                     Err(RecvError::Closed) => return Err(Failure::new(Exit::Internal, "the system has stopped")),
                 },
-                outcome = &mut driving => {
-                    while let Ok(told) = progress.try_recv() {
-                        if told.run == run {
-                            follow.show(self, &told.entry);
-                        }
-                    }
-                    follow.live.clear();
+                (_, outcome) = &mut driving => {
+                    follow.catch_up(self, &mut live).await?;
+                    live.clear();
                     return match outcome {
                         Ok(outcome) => Ok(Stood::Still(Box::new(self.output.hints.fill(outcome.into_view())))),
                         Err(system::Error::Owned { by }) => Ok(Stood::Elsewhere(by)),
@@ -147,11 +132,18 @@ impl Session {
                     };
                 }
                 exit = signals.next() => {
-                    follow.live.clear();
+                    live.clear();
                     return Ok(Stood::Stopped(self.stop(Some(run), exit, signals).await));
                 }
             }
         }
+    }
+
+    /// Returns the living process that carries the run on, if it is another one.
+    async fn owner_elsewhere(&self, run: RunId) -> Result<Option<String>, Failure> {
+        let store = self.system.store();
+        let owner = store.journal.find(run).await?.and_then(|record| record.owner);
+        Ok(owner.filter(|owner| owner != store.owner() && store.journal.owner_is_alive(owner)))
     }
 
     /// Lets the work in hand end, leaves the run to the next process, and says how to go on. A second
@@ -290,20 +282,8 @@ impl Session {
     }
 }
 
-impl Follow {
-    fn show(&mut self, session: &mut Session, entry: &Entry) {
-        for line in render::progress::lines(entry) {
-            self.live.show(&mut session.output, self.run, &line);
-        }
-        match &mut self.state {
-            Some(state) if state.seq() == entry.seq => {
-                state.fold(entry);
-                let (done, all) = state.progress();
-                self.live.counted(done as usize, all as usize);
-            }
-            _ => {}
-        }
-    }
+async fn drive(system: System, run: RunId) -> (RunId, Result<system::Outcome, system::Error>) {
+    (run, system.drive(run).await)
 }
 
 /// Returns what several runs together exit with: a failure before a wait before success.

@@ -8,6 +8,7 @@ mod ask;
 mod drive;
 pub mod error;
 pub mod exit;
+mod follow;
 pub mod hints;
 pub mod history;
 pub mod lines;

@@ -149,7 +149,6 @@ fn with_params(session: &Session, verb: &str, arguments: &[&str], params: &[(Str
 }
 
 async fn begin(session: &mut Session, spec: RunSpec, detach: bool) -> Result<Exit, Failure> {
-    let progress = session.system.progress();
     let by = session.by.clone();
     let made = RunId(Uuid::now_v7());
     busy_group(session, &spec).await?;
@@ -162,7 +161,8 @@ async fn begin(session: &mut Session, spec: RunSpec, detach: bool) -> Result<Exi
     if detach {
         return detached(session, run).await;
     }
-    session.carry_on(run, progress).await
+    let seen = if run == made { 0 } else { session.state(run).await?.seq() };
+    session.carry_on(run, seen).await
 }
 
 /// Says for whom the run will wait, where only one of its group may be active.

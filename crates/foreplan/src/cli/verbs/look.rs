@@ -13,6 +13,7 @@ use crate::{
         args::{LogsArgs, RunsArgs, ShowArgs, WatchArgs},
         error::Failure,
         exit::Exit,
+        follow::Follow,
         lines::{RunLine, StatsLine},
         live::Live,
         paint::{Tone, clean},
@@ -134,19 +135,10 @@ pub(crate) async fn watch(session: &mut Session, args: &WatchArgs) -> Result<Exi
     let run = session.resolve(&args.run.run).await?;
     let mut live = Live::new(&session.output);
     let mut signals = Signals::new()?;
-    let mut next = 0;
+    let mut follow = Follow::from(session, run, 0).await?;
     loop {
-        let entries = session.system.store().journal.read(run, next).await?;
-        for entry in &entries {
-            for line in render::progress::lines(entry) {
-                live.show(&mut session.output, run, &line);
-            }
-            next = entry.seq + 1;
-        }
-        let state = session.state(run).await?;
-        let (done, all) = state.progress();
-        live.counted(done as usize, all as usize);
-        if stands(&state) {
+        follow.catch_up(session, &mut live).await?;
+        if follow.state().is_some_and(stands) {
             live.clear();
             break;
         }

@@ -196,8 +196,8 @@ pub(crate) async fn retry(session: &mut Session, args: RetryArgs) -> Result<Exit
 pub(crate) async fn resume(session: &mut Session, args: &ResumeArgs) -> Result<Exit, Failure> {
     let Some(name) = &args.run else { return resume_all(session).await };
     let run = session.resolve(name).await?;
-    let progress = session.system.progress();
-    match session.state(run).await?.status() {
+    let state = session.state(run).await?;
+    match state.status() {
         status if status.is_ended() => {
             let view = session.view(run).await?;
             let what = Failure::usage(format!("run {run} has ended: {}", status.as_str()));
@@ -205,7 +205,7 @@ pub(crate) async fn resume(session: &mut Session, args: &ResumeArgs) -> Result<E
             Err(what.next(session.output.hints.next(&view).unwrap_or(show)))
         }
         Status::Paused => command(session, run, CommandKind::Resume, args.detach.detach).await,
-        _ => session.carry_on(run, progress).await,
+        _ => session.carry_on(run, state.seq()).await,
     }
 }
 
@@ -213,10 +213,10 @@ async fn resume_all(session: &mut Session) -> Result<Exit, Failure> {
     let open = session.system.runs(RunFilter { open: true, limit: None }).await?;
     let goes_on = |status| matches!(status, Status::Planning | Status::Running | Status::Replanning);
     let taken = session.system.resume_all().await?;
-    let taken: Vec<RunId> = open
+    let taken: Vec<(RunId, u64)> = open
         .iter()
         .filter(|record| goes_on(record.progress.status) && taken.contains(&record.run.run))
-        .map(|record| record.run.run)
+        .map(|record| (record.run.run, record.head.seq + 1))
         .collect();
     if taken.is_empty() {
         session.output.note("No run is interrupted.");
@@ -236,11 +236,10 @@ async fn command(
         return record(session, run, kind).await;
     }
     // A journal that does not verify is said to be one, before anybody acts on it.
-    session.entries(run).await?;
-    let progress = session.system.progress();
+    let seen = session.state(run).await?.seq();
     let by = session.by.clone();
     session.system.command(run, &by, kind).await.map_err(|error| session.refused(run, error))?;
-    session.carry_on(run, progress).await
+    session.carry_on(run, seen).await
 }
 
 /// Records a command, executes nothing, and says where the run stands.
