@@ -18,11 +18,11 @@ test:
 
 # Accept what the golden transcripts say now; read the diff before you commit it
 golden-update:
-    UPDATE_GOLDEN=1 cargo test -p foreplan-tests
+    UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo test -p foreplan
 
-# Run one seed of the simulation
+# Run one seed of the simulation (docs/simulation.md)
 sim seed:
-    FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-testkit sim -- --nocapture
+    FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-core --test simulation -- --nocapture
 
 # Build the API documentation
 doc:
