@@ -137,3 +137,24 @@ pub struct ToolLine {
     #[serde(flatten)]
     pub tool: ToolDescriptor,
 }
+
+/// Whether a journal verifies.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "verify")]
+pub struct VerifyLine {
+    /// Whether every entry is the one that was written.
+    pub verifies: bool,
+    /// How many entries there are.
+    pub entries: u64,
+    /// The first that does not fit.
+    pub fault: Option<FaultLine>,
+}
+
+/// An entry that does not fit its chain.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FaultLine {
+    /// The entry.
+    pub seq: u64,
+    /// Why it does not fit.
+    pub reason: String,
+}

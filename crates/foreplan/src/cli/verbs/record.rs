@@ -2,13 +2,13 @@
 
 use foreplan_core::{diff::PlanDiff, time::Timestamp};
 use foreplan_journal::RunFilter;
-use serde::Serialize;
 
 use crate::cli::{
     args::{AuditArgs, DiffArgs, PruneArgs},
     error::Failure,
     exit::Exit,
     history::{self, Version},
+    lines::{FaultLine, VerifyLine},
     output::now,
     paint::{Tone, count},
     render::{self, list::short},
@@ -90,20 +90,6 @@ pub(crate) async fn audit(session: &mut Session, args: &AuditArgs) -> Result<Exi
     let view = session.view(run).await?;
     session.output.result(&render::audit::record(&session.output.look(), &view, &entries));
     Ok(Exit::Ok)
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "verify")]
-struct VerifyLine {
-    verifies: bool,
-    entries: u64,
-    fault: Option<FaultLine>,
-}
-
-#[derive(Serialize)]
-struct FaultLine {
-    seq: u64,
-    reason: String,
 }
 
 /// Deletes old ended runs with their payloads and logs.

@@ -1,7 +1,8 @@
 //! `foreplan schema`: the JSON Schemas of what people write and programs read.
 
 use foreplan_core::{
-    envelope::Envelope, event::Entry, finding::Finding, plan::Plan, tool::ToolDescriptor, view::RunView,
+    diff::PlanDiff, envelope::Envelope, event::Entry, finding::Finding, plan::Plan, tool::ToolDescriptor,
+    view::RunView,
 };
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value};
@@ -11,7 +12,7 @@ use crate::{
         args::SchemaArgs,
         error::Failure,
         exit::Exit,
-        lines::{CheckLine, FindingLine, PlanLine, ProgressLine, RunLine, StatsLine, ToolLine},
+        lines::{CheckLine, FindingLine, PlanLine, ProgressLine, RunLine, StatsLine, ToolLine, VerifyLine},
         output::{Output, VersionLine},
     },
     config::{self, nearest},
@@ -27,6 +28,7 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("envelope", || schema_for!(Envelope)),
     ("finding", || schema_for!(Finding)),
     ("tool", || schema_for!(ToolDescriptor)),
+    ("diff", || schema_for!(PlanDiff)),
     ("line.version", || schema_for!(VersionLine)),
     ("line.progress", || schema_for!(ProgressLine)),
     ("line.run", || schema_for!(RunLine)),
@@ -34,6 +36,7 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("line.plan", || schema_for!(PlanLine)),
     ("line.finding", || schema_for!(FindingLine)),
     ("line.check", || schema_for!(CheckLine)),
+    ("line.verify", || schema_for!(VerifyLine)),
     ("line.tool", || schema_for!(ToolLine)),
 ];
 
