@@ -127,3 +127,19 @@ fn data_pipeline_retries_what_fails_once_and_leaves_each_effect_once() {
     assert_eq!(steps.iter().filter(|s| s["attempts"] == 2).count(), 1);
     assert_eq!(project.read("state/effects.log").lines().count(), 12);
 }
+
+#[test]
+fn an_approval_of_one_version_is_none_of_another() {
+    let project = Project::example("release-checklist");
+    let planned = project.foreplan(&["plan", "--param", "version=1.4.2", "-o", "approved.json"]);
+    assert_eq!(planned.code, 0, "{}", planned.stderr);
+
+    let other = project.foreplan(&["apply", "approved.json", "--param", "version=1.4.3"]);
+    assert_eq!(other.code, 4, "{}", other.stderr);
+    assert!(other.stderr.contains("`version` changed"), "{}", other.stderr);
+    assert_eq!(project.read("state/deploy.log"), "");
+
+    let same = project.foreplan(&["apply", "approved.json"]);
+    assert_eq!(same.code, 0, "{}", same.stderr);
+    assert_eq!(project.read("state/deploy.log").lines().count(), 1);
+}

@@ -1,8 +1,12 @@
-//! What an approval covers: the plan, the tools that it or a rule can use, and the limits.
+//! What an approval covers: the plan, its params, the tools that it or a rule can use, and the limits.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     budget::Limits,
@@ -17,6 +21,9 @@ use crate::{
 pub struct Envelope {
     /// The plan's digest.
     pub plan: Digest,
+    /// The values that the plan refers to: the same plan with another version is another deploy.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
     /// Every tool that the plan or a rule can use.
     pub tools: BTreeMap<ToolName, SealedTool>,
     /// What the run may use.
@@ -57,7 +64,7 @@ impl From<&ToolDescriptor> for SealedTool {
     }
 }
 
-fn is_trivial(schema: &serde_json::Value) -> bool {
+fn is_trivial(schema: &Value) -> bool {
     schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
@@ -66,6 +73,13 @@ impl Envelope {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(self)
+    }
+
+    /// Returns the names of params that `now` has with another value, or no longer has.
+    #[must_use]
+    pub fn stale_params(&self, now: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.params.keys().chain(now.params.keys()).collect();
+        names.into_iter().filter(|name| self.params.get(*name) != now.params.get(*name)).cloned().collect()
     }
 
     /// Returns the names of tools that `now` has with another digest, or no longer has.

@@ -145,7 +145,12 @@ pub fn envelope(compiled: &CompiledPlan, context: &CheckContext<'_>) -> Envelope
     }
     compiled.plan().assumptions.iter().for_each(|assumption| seal(assumption.tool.as_str()));
     rules::tools(context.rules).iter().for_each(|tool| seal(tool));
-    Envelope { plan: compiled.digest(), tools, limits: context.limits.clone() }
+    Envelope {
+        plan: compiled.digest(),
+        params: context.params.clone(),
+        tools,
+        limits: context.limits.clone(),
+    }
 }
 
 fn tools_of(step: &Step) -> impl Iterator<Item = &ToolName> {

@@ -231,7 +231,9 @@ fn is_outside(version: &PlanVersion, approved: &PlanVersion) -> bool {
         before.is_none_or(|before| before.definition_digest() != step.definition_digest())
     });
     let revised = version.trigger == "goal_revised";
-    new_tool || version.envelope.limits != approved.envelope.limits || (new_effect && !shown) || revised
+    let new_bounds = version.envelope.limits != approved.envelope.limits
+        || version.envelope.params != approved.envelope.params;
+    new_tool || new_bounds || (new_effect && !shown) || revised
 }
 
 fn summary(findings: &[Finding]) -> String {

@@ -98,8 +98,12 @@ pub(crate) fn proposal(document: Value, limits: &Limits) -> Proposal {
     match CompiledPlan::compile(Arc::clone(&plan)) {
         Ok(compiled) => {
             let tools = support::tools();
-            let envelope =
-                foreplan_core::envelope::Envelope { plan: compiled.digest(), tools, limits: limits.clone() };
+            let envelope = foreplan_core::envelope::Envelope {
+                plan: compiled.digest(),
+                params: serde_json::Map::new(),
+                tools,
+                limits: limits.clone(),
+            };
             Proposal::Valid { plan: Arc::new(compiled), envelope: Arc::new(envelope), findings: Vec::new() }
         }
         Err(findings) => Proposal::Invalid { plan, findings },

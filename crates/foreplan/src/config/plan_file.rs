@@ -70,6 +70,7 @@ mod tests {
         let bare = PlanFile::parse(r#"{"format": 1, "steps": [{"id": "a", "tool": "t"}]}"#).unwrap();
         let envelope = Envelope {
             plan: bare.plan.digest(),
+            params: serde_json::Map::new(),
             tools: [].into(),
             limits: foreplan_core::budget::Limits::default(),
         };

@@ -96,7 +96,7 @@ pub(crate) fn compiled(document: &Value) -> Arc<CompiledPlan> {
 }
 
 pub(crate) fn envelope(plan: &CompiledPlan, spec: &RunSpec) -> Envelope {
-    Envelope { plan: plan.digest(), tools: tools(), limits: spec.limits.clone() }
+    Envelope { plan: plan.digest(), params: spec.params.clone(), tools: tools(), limits: spec.limits.clone() }
 }
 
 pub(crate) fn failure(kind: FailureKind, code: &str) -> Failure {

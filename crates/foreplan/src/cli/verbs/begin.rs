@@ -100,7 +100,8 @@ pub(crate) async fn check(session: &mut Session, args: &PlanFileArgs) -> Result<
 /// If the plan cannot be adopted, or a tool changed since the envelope was made.
 pub(crate) async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exit, Failure> {
     let PlanFile { plan, envelope } = PlanFile::read(&args.file.plan)?;
-    let (mut spec, plan) = spec_of(session, plan, &args.file)?;
+    let file = with_approved_params(&args.file, envelope.as_ref());
+    let (mut spec, plan) = spec_of(session, plan, &file)?;
     let (_, now, findings) = taken_apart(session.system.check(&plan, &spec))?;
     let Some(now) = now else {
         return Err(Failure::new(Exit::NoPlan, "the plan cannot be adopted").findings(findings));
@@ -110,7 +111,7 @@ pub(crate) async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exi
         spec.approval.mode = mode;
     }
     if let Some(approved) = &envelope {
-        refuse_stale(session, approved, &now, &args.file)?;
+        refuse_stale(session, approved, &now, &file)?;
         if approved.plan == now.plan {
             spec.approval.envelope = Some(approved.digest());
         } else {
@@ -120,18 +121,31 @@ pub(crate) async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exi
     begin(session, spec, args.detach.detach).await
 }
 
-/// A tool that changed makes an approval worthless: what was approved is not what would run.
+/// Params that were approved with the plan need not be given again.
+fn with_approved_params(args: &PlanFileArgs, approved: Option<&Envelope>) -> PlanFileArgs {
+    let mut args = args.clone();
+    for (name, value) in approved.iter().flat_map(|envelope| &envelope.params) {
+        if !args.params.iter().any(|(given, _)| given == name) {
+            args.params.push((name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+        }
+    }
+    args
+}
+
+/// A tool or param that changed makes an approval worthless: what was approved is not what would run.
 fn refuse_stale(
     session: &Session,
     approved: &Envelope,
     now: &Envelope,
     args: &PlanFileArgs,
 ) -> Result<(), Failure> {
-    let stale = approved.stale_tools(now);
+    let tools = approved.stale_tools(now);
+    let stale: Vec<String> =
+        tools.iter().map(ToString::to_string).chain(approved.stale_params(now)).collect();
     if stale.is_empty() || approved.plan != now.plan {
         return Ok(());
     }
-    let names: Vec<String> = stale.iter().map(|tool| format!("`{}`", clean(tool.as_str()))).collect();
+    let names: Vec<String> = stale.iter().map(|name| format!("`{}`", clean(name))).collect();
     let again = with_params(session, "plan", &["-o", &args.plan.display().to_string()], &args.params);
     Err(Failure::new(
         Exit::NoPlan,
