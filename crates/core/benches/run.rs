@@ -127,6 +127,7 @@ impl Case {
                 by: "bench".to_owned(),
                 proposal: self.proposal.clone(),
                 usage: Usage::default(),
+                calls: Vec::new(),
             }),
             Action::Evaluate { steps } => Input::Evaluated { ready: steps.into_iter().map(go).collect() },
             Action::RunStep(dispatch) => {
@@ -139,6 +140,7 @@ impl Case {
                     started_at: run.at(),
                     ended_at: run.at(),
                     usage: Usage { tool_calls: 1, ..Usage::default() },
+                    calls: Vec::new(),
                     verdicts: Verdicts { ready, ..Verdicts::default() },
                 })
             }

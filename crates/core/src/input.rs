@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     budget::Usage,
+    call::Call,
     digest::Digest,
     envelope::Envelope,
     failure::Failure,
@@ -71,6 +72,9 @@ pub struct PlanReply {
     /// What planning used.
     #[serde(default, skip_serializing_if = "Usage::is_zero")]
     pub usage: Usage,
+    /// The calls that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
 }
 
 /// A plan that somebody proposes, with what `check` says of it.
@@ -139,6 +143,9 @@ pub struct AttemptReply {
     /// What the attempt used.
     #[serde(default, skip_serializing_if = "Usage::is_zero")]
     pub usage: Usage,
+    /// The calls that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
     /// What the shell found: the gates of this step, and the steps that its result unlocks.
     #[serde(default)]
     pub verdicts: Verdicts,
@@ -190,6 +197,9 @@ pub struct ReplanReply {
     /// What replanning used.
     #[serde(default, skip_serializing_if = "Usage::is_zero")]
     pub usage: Usage,
+    /// The calls that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
 }
 
 /// What a person asks of a run.

@@ -13,6 +13,7 @@
 
 pub mod action;
 pub mod budget;
+pub mod call;
 pub mod check;
 pub mod derive;
 pub mod diff;

@@ -107,6 +107,7 @@ impl Attempt {
                 started_at,
                 ended_at,
                 usage: Usage { tool_calls, ..Usage::default() },
+                calls: Vec::new(),
                 verdicts: Verdicts::default(),
             }),
         }

@@ -131,6 +131,7 @@ fn result(seq: u64) -> Arc<Entry> {
             started_at: Timestamp(1),
             ended_at: Timestamp(2),
             usage: Default::default(),
+            calls: Vec::new(),
             verdicts: Verdicts { ready: vec![(step(seq + 1), Readiness::Go)], ..Verdicts::default() },
         }),
         events: vec![

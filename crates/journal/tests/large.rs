@@ -38,6 +38,7 @@ fn causes_with_plans() -> Vec<Input> {
             by: "runbook".to_owned(),
             proposal: invalid(),
             usage: Default::default(),
+            calls: Vec::new(),
         }),
         Input::Replanned(ReplanReply {
             basis: 1,
@@ -47,6 +48,7 @@ fn causes_with_plans() -> Vec<Input> {
             proposal: Some(invalid()),
             rule: None,
             usage: Default::default(),
+            calls: Vec::new(),
         }),
         Input::Command(command(CommandKind::Edit { parent: 1, proposal: invalid() })),
     ]

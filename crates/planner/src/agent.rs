@@ -125,8 +125,8 @@ impl Agent {
             Ok(planned) => planned,
             Err(panic) => panicked(by, panic.as_ref()),
         };
-        let Planned { outcome, usage } = planned;
-        let reply = Reply::Plan { request: request.request, by: by.to_owned(), outcome, usage };
+        let Planned { outcome, usage, calls } = planned;
+        let reply = Reply::Plan { request: request.request, by: by.to_owned(), outcome, usage, calls };
         let message = Message::Reply { run: request.run, reply };
         if let Err(error) = publish_patiently(self.bus.as_ref(), Subject::Tracker(request.run), message).await
         {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use foreplan_core::{budget::Usage, finding::Finding, goal::PlannerSpec, plan::Plan, tool::Inventory};
+use foreplan_core::{
+    budget::Usage, call::Call, finding::Finding, goal::PlannerSpec, plan::Plan, tool::Inventory,
+};
 use foreplan_protocol::{PlanOutcome, PlanRequest};
 use futures::future::BoxFuture;
 
@@ -28,20 +30,22 @@ pub struct Planned {
     pub outcome: PlanOutcome,
     /// What planning used.
     pub usage: Usage,
+    /// The calls that were made for it.
+    pub calls: Vec<Call>,
 }
 
 impl Planned {
     /// Answers with a plan that used no model.
     #[must_use]
     pub fn plan(plan: Arc<Plan>) -> Self {
-        Self { outcome: PlanOutcome::Plan(plan), usage: Usage::default() }
+        Self { outcome: PlanOutcome::Plan(plan), usage: Usage::default(), calls: Vec::new() }
     }
 
     /// Answers that there is no plan: a stable word, and why with what to do.
     pub fn none(code: &str, message: impl Into<String>) -> Self {
         let outcome =
             PlanOutcome::None { code: code.to_owned(), message: message.into(), findings: Vec::new() };
-        Self { outcome, usage: Usage::default() }
+        Self { outcome, usage: Usage::default(), calls: Vec::new() }
     }
 
     /// Adds details to an answer that there is no plan.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use foreplan_core::{
     action::Trigger,
     budget::Usage,
+    call::Call,
     digest::Digest,
     finding::Finding,
     goal::RunSpec,
@@ -176,6 +177,9 @@ pub enum Reply {
         outcome: PlanOutcome,
         /// What planning used.
         usage: Usage,
+        /// The calls that were made for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<Call>,
     },
     /// A replanner's.
     Replan {
@@ -191,6 +195,9 @@ pub enum Reply {
         rule: Option<u32>,
         /// What replanning used.
         usage: Usage,
+        /// The calls that were made for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<Call>,
     },
     /// An executor's; its verdicts are empty until the tracker's shell has looked.
     Step(AttemptReply),

@@ -120,8 +120,8 @@ impl Agent {
     async fn answer(self: Arc<Self>, asked: Asked) {
         let request = &asked.request;
         let Answer { by, replanned } = self.replanners.answer(request, &self.inventory.inventory()).await;
-        let Replanned { decision, reason, rule, usage } = replanned;
-        let reply = Reply::Replan { basis: request.basis, by, reason, decision, rule, usage };
+        let Replanned { decision, reason, rule, usage, calls } = replanned;
+        let reply = Reply::Replan { basis: request.basis, by, reason, decision, rule, usage, calls };
         let message = Message::Reply { run: request.run, reply };
         if let Err(error) = publish_patiently(self.bus.as_ref(), Subject::Tracker(request.run), message).await
         {

@@ -5,6 +5,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use foreplan_core::{
     action::Trigger,
     budget::Usage,
+    call::Call,
     policy::{self, Failed, Next, ReplanDecision},
     tool::Inventory,
 };
@@ -85,17 +86,19 @@ impl Replanners {
 struct Asked {
     passed: Vec<String>,
     usage: Usage,
+    calls: Vec<Call>,
 }
 
 impl Asked {
     async fn ask(&mut self, name: &str, asking: impl Future<Output = Replanned>) -> Replanned {
-        let replanned = match AssertUnwindSafe(asking).catch_unwind().await {
+        let mut replanned = match AssertUnwindSafe(asking).catch_unwind().await {
             Ok(replanned) => replanned,
             Err(panic) => {
                 Replanned::pass(format!("it panicked ({}); this is a bug in it", panic_text(panic.as_ref())))
             }
         };
         self.usage.add(&replanned.usage);
+        self.calls.append(&mut replanned.calls);
         if replanned.decision == ReplanDecision::Pass {
             self.passed.push(format!("{name}: {}", replanned.reason));
         }
@@ -107,6 +110,7 @@ impl Asked {
             replanned.reason = format!("{} (before: {})", replanned.reason, self.passed.join("; "));
         }
         replanned.usage = self.usage;
+        replanned.calls = self.calls;
         Answer { by: by.to_owned(), replanned }
     }
 }

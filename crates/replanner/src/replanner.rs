@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foreplan_core::{budget::Usage, policy::ReplanDecision, tool::Inventory};
+use foreplan_core::{budget::Usage, call::Call, policy::ReplanDecision, tool::Inventory};
 use foreplan_protocol::ReplanRequest;
 use futures::future::BoxFuture;
 
@@ -31,12 +31,14 @@ pub struct Replanned {
     pub rule: Option<u32>,
     /// What replanning used.
     pub usage: Usage,
+    /// The calls that were made for it.
+    pub calls: Vec<Call>,
 }
 
 impl Replanned {
     /// Answers without a model.
     pub fn new(decision: ReplanDecision, reason: impl Into<String>) -> Self {
-        Self { decision, reason: reason.into(), rule: None, usage: Usage::default() }
+        Self { decision, reason: reason.into(), rule: None, usage: Usage::default(), calls: Vec::new() }
     }
 
     /// Answers that it has no answer, and why.

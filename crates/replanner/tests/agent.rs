@@ -64,7 +64,9 @@ impl Fixture {
         self.bus.publish(Subject::Replanner, Message::Replan(Arc::new(request))).await.unwrap();
         let message = tokio::time::timeout(PATIENCE, self.replies.recv()).await.unwrap().unwrap();
         let Message::Reply { run: RUN, reply } = message else { panic!("{message:?}") };
-        let Reply::Replan { basis, by, reason, decision, rule, usage } = reply else { panic!("{reply:?}") };
+        let Reply::Replan { basis, by, reason, decision, rule, usage, .. } = reply else {
+            panic!("{reply:?}")
+        };
         Answer { basis, by, reason, decision, rule, usage }
     }
 }

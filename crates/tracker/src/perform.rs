@@ -123,6 +123,7 @@ impl Shared {
             started_at: now,
             ended_at: now,
             usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
             verdicts: Verdicts::default(),
         };
         self.publish(Subject::Tracker(run), Message::Reply { run, reply: Reply::Step(reply) }).await;

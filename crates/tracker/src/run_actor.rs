@@ -177,8 +177,8 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply).await,
-            Message::Reply { reply: Reply::Plan { request, by, outcome, usage }, .. } => {
-                let reply = move |proposal| Input::Planned(PlanReply { request, by, proposal, usage });
+            Message::Reply { reply: Reply::Plan { request, by, outcome, usage, calls }, .. } => {
+                let reply = move |proposal| Input::Planned(PlanReply { request, by, proposal, usage, calls });
                 match outcome {
                     PlanOutcome::Plan(plan) => self.check(me, plan, reply).await,
                     PlanOutcome::None { code, message, .. } => {
@@ -186,11 +186,23 @@ impl State {
                     }
                 }
             }
-            Message::Reply { reply: Reply::Replan { basis, by, reason, decision, rule, usage }, .. } => {
+            Message::Reply {
+                reply: Reply::Replan { basis, by, reason, decision, rule, usage, calls },
+                ..
+            } => {
                 let current = self.run.current().map(|v| Arc::clone(v.plan.plan()));
                 let plan = current.and_then(|current| proposal::decided_plan(&decision, &current));
                 let reply = move |proposal| {
-                    Input::Replanned(ReplanReply { basis, by, reason, decision, proposal, rule, usage })
+                    Input::Replanned(ReplanReply {
+                        basis,
+                        by,
+                        reason,
+                        decision,
+                        proposal,
+                        rule,
+                        usage,
+                        calls,
+                    })
                 };
                 match plan {
                     None => self.take(me, reply(None)).await,

@@ -224,7 +224,9 @@ fn what_planning_used_counts() {
     let proposal = h.proposal(&json!([{"id": "a", "tool": "read"}]));
     let usage = foreplan_core::budget::Usage { model_calls: 3, ..Default::default() };
     let by = "model".to_owned();
-    let said = h.handle(Input::Planned(foreplan_core::input::PlanReply { request: 1, by, proposal, usage }));
+    let calls = Vec::new();
+    let reply = foreplan_core::input::PlanReply { request: 1, by, proposal, usage, calls };
+    let said = h.handle(Input::Planned(reply));
     assert_eq!(said, ["v1 proposed", "v1 adopted", "run failed: limit model_calls"]);
 }
 

@@ -69,6 +69,7 @@ fn an_answer_to_another_request_is_ignored() {
         proposal: None,
         rule: None,
         usage: foreplan_core::budget::Usage::default(),
+        calls: Vec::new(),
     };
     assert_eq!(h.handle(Input::Replanned(reply)), NOTHING);
     assert_eq!(h.plan(1, &fixed()), NOTHING, "the first plan was answered");

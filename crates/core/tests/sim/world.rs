@@ -261,7 +261,13 @@ impl World {
             plans::proposal(document, &limits)
         };
         let usage = foreplan_core::budget::Usage { model_calls: 1, ..Default::default() };
-        self.send(Message::Planned(PlanReply { request, by: "sim".to_owned(), proposal, usage }));
+        self.send(Message::Planned(PlanReply {
+            request,
+            by: "sim".to_owned(),
+            proposal,
+            usage,
+            calls: Vec::new(),
+        }));
     }
 
     fn replan(&mut self, basis: u64) {
@@ -289,6 +295,7 @@ impl World {
             proposal,
             rule: None,
             usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
         }));
     }
 

@@ -69,6 +69,7 @@ pub(crate) fn result(value: Value) -> Input {
         started_at: Timestamp(1),
         ended_at: Timestamp(2),
         usage: Default::default(),
+        calls: Vec::new(),
         verdicts: Verdicts::default(),
     })
 }

@@ -205,6 +205,7 @@ impl Harness {
             by,
             proposal,
             usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
         }))
     }
 
@@ -243,6 +244,7 @@ impl Harness {
             started_at: self.now,
             ended_at: self.now,
             usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
             verdicts: Verdicts { ready, ..Verdicts::default() },
         }
     }
@@ -292,6 +294,7 @@ impl Harness {
             proposal,
             rule: None,
             usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
         }))
     }
 

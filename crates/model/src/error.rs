@@ -1,0 +1,71 @@
+//! Why a model did not answer.
+
+use foreplan_core::failure::{EffectState, Failure, FailureKind};
+
+/// Why a model did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{model}: {message}")]
+pub struct Error {
+    /// Which model.
+    pub model: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+/// What kind of thing went wrong with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no such provider or model.
+    UnknownModel,
+    /// No key, or one that the provider refuses.
+    Authentication,
+    /// The account has no quota left.
+    Quota,
+    /// The conversation is longer than the model takes.
+    ContextTooLong,
+    /// The model refused.
+    Refused,
+    /// The answer is not what the provider's interface promises.
+    Malformed,
+    /// The request is one that the provider does not take.
+    BadRequest,
+    /// The server could not be reached, or answered too late, as often as it was tried.
+    Unavailable,
+}
+
+impl ErrorKind {
+    /// Returns the word that rules match.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::UnknownModel => "unknown_model",
+            Self::Authentication => "authentication",
+            Self::Quota => "quota",
+            Self::ContextTooLong => "context_too_long",
+            Self::Refused => "refused",
+            Self::Malformed => "malformed_answer",
+            Self::BadRequest => "bad_request",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Error {
+    /// Makes an error.
+    pub fn new(model: impl Into<String>, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { model: model.into(), kind, message: message.into() }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::Refused => FailureKind::ModelRefused,
+            _ => FailureKind::Model,
+        };
+        let retryable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Malformed);
+        Self::new(kind, error.kind.code(), error.to_string()).retryable(retryable).effect(EffectState::None)
+    }
+}
