@@ -26,6 +26,8 @@ pub struct MemoryJournal {
     shards: [RwLock<HashMap<RunId, Arc<Mutex<Log>>>>; SHARDS],
     keys: Mutex<HashMap<(String, String), RunId>>,
     payloads: Arc<MemoryPayloads>,
+    /// The process that owns the runs that it creates.
+    owner: Option<String>,
 }
 
 /// One run.
@@ -48,7 +50,19 @@ impl MemoryJournal {
     /// Makes a journal whose exports keep their large values in `payloads`.
     #[must_use]
     pub fn new(payloads: Arc<MemoryPayloads>) -> Self {
-        Self { shards: std::array::from_fn(|_| RwLock::default()), keys: Mutex::default(), payloads }
+        Self {
+            shards: std::array::from_fn(|_| RwLock::default()),
+            keys: Mutex::default(),
+            payloads,
+            owner: None,
+        }
+    }
+
+    /// Makes runs that are created from now on belong to a process.
+    #[must_use]
+    pub fn owned_by(mut self, owner: &str) -> Self {
+        self.owner = Some(owner.to_owned());
+        self
     }
 
     fn shard(&self, run: RunId) -> &RwLock<HashMap<RunId, Arc<Mutex<Log>>>> {
@@ -74,7 +88,8 @@ impl MemoryJournal {
                 std::collections::hash_map::Entry::Vacant(free) => free.insert(run),
             };
         }
-        let record = RunRecord { run: new, progress, head: Head { seq: 0, hash: None }, owner: None };
+        let record =
+            RunRecord { run: new, progress, head: Head { seq: 0, hash: None }, owner: self.owner.clone() };
         let log = Log { record, entries: vec![entry], inbox: Vec::new() };
         shard.insert(run, Arc::new(Mutex::new(log)));
         Ok(())

@@ -11,7 +11,7 @@ use crate::{
 
 /// A journal with its run index, shared by the processes that carry runs on.
 ///
-/// A run has at most one owner: the process that decides. Any other process sends its commands to
+/// A run has at most one owner: the process that decides; at first, the one that creates it. Any other process sends its commands to
 /// the run's inbox, from where the owner takes them. A command leaves the inbox in the transaction
 /// that appends the entry which it caused, so that it is carried out once.
 pub trait RunStore: Journal {

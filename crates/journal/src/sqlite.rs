@@ -76,6 +76,8 @@ pub struct SqliteJournal {
     path: PathBuf,
     readers: Arc<Readers>,
     writer: Option<Writer>,
+    /// The process that owns the runs that it creates.
+    owner: Option<String>,
     payloads: FilePayloads,
     processes: Processes,
     polled: Mutex<HashSet<(RunId, Uuid)>>,
@@ -100,6 +102,7 @@ impl SqliteJournal {
             readers: Readers::open(&path)?,
             path,
             writer,
+            owner: None,
             payloads: FilePayloads::new(dir.join("payloads")),
             processes: Processes::new(dir.join("proc")),
             polled: Mutex::default(),
@@ -113,6 +116,13 @@ impl SqliteJournal {
     /// [`Error::NewerStore`], [`Error::Damaged`]; or there is none.
     pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
         Self::open(dir, Options { read_only: true, ..Options::default() })
+    }
+
+    /// Makes runs that are created from now on belong to a process.
+    #[must_use]
+    pub fn owned_by(mut self, owner: &str) -> Self {
+        self.owner = Some(owner.to_owned());
+        self
     }
 
     /// Returns where large values are kept.
@@ -215,7 +225,8 @@ impl Journal for SqliteJournal {
                 return Err(Error::Conflict { run: new.run, seq: entry.seq });
             }
             let first = self.prepare(new.run, &entry, progress).await?;
-            writer.submit(|reply| Box::new(Create { new, first: first.write(reply) })).await
+            let owner = self.owner.clone();
+            writer.submit(|reply| Box::new(Create { new, owner, first: first.write(reply) })).await
         })
     }
 

@@ -26,21 +26,21 @@ impl Store {
     /// As [`SqliteJournal::open`].
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         let journal = SqliteJournal::open(dir, options)?;
-        let process = if options.read_only {
-            None
-        } else {
-            let entered = journal.processes().enter();
-            Some(Arc::new(entered.map_err(|e| Error::store("the process is entered", e))?))
-        };
         let payloads = Arc::new(journal.payloads().clone());
-        Ok(Self { journal: Arc::new(journal), payloads, process })
+        if options.read_only {
+            return Ok(Self { journal: Arc::new(journal), payloads, process: None });
+        }
+        let process = journal.processes().enter().map_err(|e| Error::store("the process is entered", e))?;
+        let journal = journal.owned_by(process.id());
+        Ok(Self { journal: Arc::new(journal), payloads, process: Some(Arc::new(process)) })
     }
 
     /// Makes a store that ends with the process.
     #[must_use]
     pub fn memory() -> Self {
         let payloads = Arc::new(MemoryPayloads::default());
-        Self { journal: Arc::new(MemoryJournal::new(payloads.clone())), payloads, process: None }
+        let journal = MemoryJournal::new(payloads.clone()).owned_by(MEMORY_PROCESS);
+        Self { journal: Arc::new(journal), payloads, process: None }
     }
 
     /// Returns the name under which this process owns runs.

@@ -10,7 +10,6 @@ use foreplan_core::{
     input::{Command, Input},
     run::{Rejection, Run},
     time::Timestamp,
-    view::Status,
 };
 use foreplan_journal::NewRun;
 use parking_lot::Mutex;
@@ -24,12 +23,13 @@ use crate::{
 };
 
 /// Where a run stands, for those who wait for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Standing {
     /// Something is going on, or will by itself.
     Active,
-    /// Nothing happens before a person, or a timer, speaks; or the run has ended.
-    Idle(Status),
+    /// Nothing happens before a person, or a timer, speaks; or the run has ended. The run as it then
+    /// is: what follows is not in it.
+    Idle(Arc<Run>),
     /// The run cannot be carried on here.
     Stuck {
         /// Why.
@@ -75,24 +75,26 @@ pub struct TrackerHandle {
 }
 
 impl TrackerHandle {
-    /// Creates a run and begins it. Returns once its first entry is durable.
+    /// Creates a run and begins it. Returns where it stands, once its first entry is durable.
     ///
     /// # Errors
     ///
     /// See [`SubmitError`].
-    pub async fn submit(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), SubmitError> {
+    pub async fn submit(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Watch, SubmitError> {
         let (run, actions) = self.create(id, spec, by).await?;
+        let standing = self.standing(id);
         self.order(Order::Begin(Box::new((run, actions))));
-        Ok(())
+        Ok(standing)
     }
 
-    /// Creates a run that begins when it is carried on.
+    /// Creates a run that begins when it is carried on. Returns where it stands.
     ///
     /// # Errors
     ///
     /// See [`SubmitError`].
-    pub async fn submit_held(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), SubmitError> {
-        self.create(id, spec, by).await.map(drop)
+    pub async fn submit_held(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Watch, SubmitError> {
+        self.create(id, spec, by).await?;
+        Ok(self.standing(id))
     }
 
     async fn create(
@@ -155,20 +157,17 @@ impl TrackerHandle {
             .await;
         match asked {
             Ok(CallResult::Success(result)) => result,
-            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
-                let standing = self.shared.standings.watch(run).borrow().clone();
-                match standing {
-                    Standing::Stuck { why, .. } => Err(CommandError::Stuck(why)),
-                    Standing::Active | Standing::Idle(_) => Err(CommandError::Stopped),
-                }
-            }
+            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => match self.standing(run).now() {
+                Standing::Stuck { why, .. } => Err(CommandError::Stuck(why)),
+                Standing::Active | Standing::Idle(_) => Err(CommandError::Stopped),
+            },
         }
     }
 
     /// Returns where a run stands, and every change of it.
     #[must_use]
-    pub fn standing(&self, run: RunId) -> watch::Receiver<Standing> {
-        self.shared.standings.watch(run)
+    pub fn standing(&self, run: RunId) -> Watch {
+        Watch { run, standing: self.shared.standings.watch(run), shared: Arc::clone(&self.shared) }
     }
 
     /// Returns every durable entry from now on.
@@ -200,6 +199,36 @@ impl TrackerHandle {
     }
 }
 
+/// Where a run stands, for as long as somebody looks.
+pub struct Watch {
+    run: RunId,
+    standing: watch::Receiver<Standing>,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// Returns where the run stands now.
+    pub fn now(&mut self) -> Standing {
+        self.standing.borrow_and_update().clone()
+    }
+
+    /// Returns once the run stands elsewhere than [`Watch::now`] last said; `false` if it never will,
+    /// since the tracker has stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn changed(&mut self) -> bool {
+        self.standing.changed().await.is_ok()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.standings.unwatch(self.run);
+    }
+}
+
 /// Where runs stand that somebody waits for, or that are active.
 #[derive(Default)]
 pub(crate) struct Standings {
@@ -215,10 +244,21 @@ impl Standings {
     /// Says where a run stands. One that is idle is forgotten once nobody waits for it.
     pub(crate) fn set(&self, run: RunId, standing: Standing) {
         let mut runs = self.runs.lock();
-        let is_active = standing == Standing::Active;
+        let is_active = matches!(standing, Standing::Active);
         let sender = runs.entry(run).or_insert_with(|| watch::Sender::new(Standing::Active));
         sender.send_replace(standing);
         if !is_active && sender.receiver_count() == 0 {
+            runs.remove(&run);
+        }
+    }
+
+    /// Forgets a run that does not move when its last watcher, who still counts here, leaves.
+    fn unwatch(&self, run: RunId) {
+        let mut runs = self.runs.lock();
+        let is_last = |sender: &watch::Sender<Standing>| {
+            sender.receiver_count() <= 1 && !matches!(*sender.borrow(), Standing::Active)
+        };
+        if runs.get(&run).is_some_and(is_last) {
             runs.remove(&run);
         }
     }

@@ -27,7 +27,7 @@ mod timers;
 mod values;
 mod working;
 
-pub use handle::{CommandError, Standing, SubmitError, TrackerHandle};
+pub use handle::{CommandError, Standing, SubmitError, TrackerHandle, Watch};
 pub use outcome::{question, result};
 pub use proposal::{Planning, propose};
 pub use shared::{Clock, Deps, Inventories, Progress};

@@ -68,7 +68,8 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct State {
-    pub(crate) run: Run,
+    /// Shared with those who look at a run that rests; changed in place while nobody does.
+    pub(crate) run: Arc<Run>,
     pub(crate) shared: Arc<Shared>,
     supervisor: ActorRef<Order>,
     /// Inputs that were bound when their steps were evaluated; lists for `for_each` steps.
@@ -91,7 +92,7 @@ impl Actor for RunActor {
         let Start { run, shared, supervisor } = start;
         let version = run.plan_version();
         Ok(State {
-            run,
+            run: Arc::new(run),
             shared,
             supervisor,
             inputs: HashMap::new(),
@@ -112,7 +113,7 @@ impl Actor for RunActor {
         match message {
             RunMessage::Begin(actions) => state.go_on(&me, VecDeque::new(), actions).await?,
             RunMessage::Takeover(by) => {
-                state.run.unhold();
+                Arc::make_mut(&mut state.run).unhold();
                 state.take(&me, Input::Takeover { by }).await?;
             }
             RunMessage::Bus(message) => state.message(&me, message).await?,
@@ -130,7 +131,7 @@ impl Actor for RunActor {
                 state.wake = None;
                 state.take(&me, Input::Wake).await?;
             }
-            RunMessage::Hold => state.run.hold(),
+            RunMessage::Hold => Arc::make_mut(&mut state.run).hold(),
             RunMessage::InFlight(reply) => drop(reply.send(state.run.in_flight())),
             RunMessage::Retire => {
                 if state.run.is_idle() {
@@ -159,7 +160,7 @@ impl State {
         if is_idle {
             self.shared.timers.set(self.run.id(), next);
             self.wake = next;
-            self.shared.standings.set(self.run.id(), Standing::Idle(self.run.status()));
+            self.shared.standings.set(self.run.id(), Standing::Idle(Arc::clone(&self.run)));
             if !self.is_retiring {
                 self.is_retiring = true;
                 let _ = self.supervisor.cast(Order::Retire(self.run.id()));
@@ -320,7 +321,7 @@ impl State {
     /// Decides about one input and appends its entry.
     async fn step(&mut self, input: Input) -> Result<Result<Vec<Action>, Rejection>, ActorProcessingErr> {
         let seq = self.run.seq();
-        let decision = match self.run.handle(self.shared.now(), &input) {
+        let decision = match Arc::make_mut(&mut self.run).handle(self.shared.now(), &input) {
             Ok(decision) => decision,
             Err(rejection) => return Ok(Err(rejection)),
         };

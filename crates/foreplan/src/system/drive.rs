@@ -10,7 +10,7 @@ use foreplan_core::{
     view::{RunView, Status, WaitKind},
 };
 use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, RunFilter, Store};
-use foreplan_tracker::{CommandError, Standing, TrackerHandle};
+use foreplan_tracker::{CommandError, Standing, TrackerHandle, Watch};
 use uuid::Uuid;
 
 use super::{Approval, Error, Outcome, System};
@@ -21,6 +21,14 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How often a process looks whether something changed in a store that others write.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What came of a submission.
+enum Submitted {
+    /// The run is new.
+    New(Watch),
+    /// There is one with its project and key.
+    Existing(RunId),
+}
+
 impl System {
     /// Runs a goal with the builder's planner and policy, until it is done or waits for a person.
     ///
@@ -29,8 +37,11 @@ impl System {
     /// If the run cannot be accepted or carried on; a run that fails is an [`Outcome`].
     pub async fn run(&self, goal: &str) -> Result<Outcome, Error> {
         let spec = self.inner.defaults.spec(goal);
-        let run = self.submit(RunId(Uuid::now_v7()), Arc::new(spec), &whoami()).await?;
-        self.drive(run).await
+        let id = RunId(Uuid::now_v7());
+        match self.create(id, Arc::new(spec), &whoami()).await? {
+            Submitted::New(standing) => self.follow(id, standing).await,
+            Submitted::Existing(run) => self.drive(run).await,
+        }
     }
 
     /// Accepts a run and begins it. Returns its id: another run's, if one with the same project and
@@ -40,6 +51,13 @@ impl System {
     ///
     /// If too much is going on, or the store cannot be written.
     pub async fn submit(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<RunId, Error> {
+        match self.create(id, spec, by).await? {
+            Submitted::New(_) => Ok(id),
+            Submitted::Existing(run) => Ok(run),
+        }
+    }
+
+    async fn create(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Submitted, Error> {
         let inner = &self.inner;
         let busy = self.busy_group(&spec, id).await?;
         if let (Some((group, active)), true) = (&busy, rejects(&spec)) {
@@ -49,17 +67,16 @@ impl System {
             None => inner.tracker.submit(id, Arc::clone(&spec), by).await,
             Some(_) => inner.tracker.submit_held(id, Arc::clone(&spec), by).await,
         };
-        match submitted.map_err(Error::from) {
-            Ok(()) => {}
-            Err(Error::Journal(JournalError::Exists(existing))) => return Ok(existing),
+        let standing = match submitted.map_err(Error::from) {
+            Ok(standing) => standing,
+            Err(Error::Journal(JournalError::Exists(run))) => return Ok(Submitted::Existing(run)),
             Err(error) => return Err(error),
-        }
+        };
         inner.mine.lock().insert(id);
-        inner.store.journal.claim(id, inner.store.owner()).await?;
         if busy.is_some() {
             tokio::spawn(self.clone().begin_in_turn(id, spec));
         }
-        Ok(id)
+        Ok(Submitted::New(standing))
     }
 
     /// Returns the active run of the spec's group, if there is one.
@@ -87,22 +104,34 @@ impl System {
         if record.progress.status.is_ended() {
             return Ok(Outcome::Done(self.view(run).await?));
         }
+        let standing = self.inner.tracker.standing(run);
         self.take(run).await?;
-        let mut standing = self.inner.tracker.standing(run);
-        loop {
-            let now = standing.borrow_and_update().clone();
-            let rests = match now {
-                Standing::Idle(_) => true,
-                Standing::Stuck { why, .. } => return Err(Error::Stuck(why)),
-                Standing::Active => self.rests(run).await?,
-            };
-            if rests {
-                let view = self.view(run).await?;
-                if !self.answer(&view).await? {
-                    return Ok(view.into());
-                }
+        if self.rests(run).await? {
+            let view = self.view(run).await?;
+            if !self.answer(&view).await? {
+                return Ok(view.into());
             }
-            if standing.changed().await.is_err() {
+        }
+        self.follow(run, standing).await
+    }
+
+    /// Waits for a run of this process to come to rest where nobody here answers.
+    async fn follow(&self, run: RunId, mut standing: Watch) -> Result<Outcome, Error> {
+        loop {
+            match standing.now() {
+                Standing::Idle(rested) => {
+                    let view = self.view_of_run(&rested).await?;
+                    if !self.answer(&view).await? {
+                        if view.status.is_ended() {
+                            self.inner.mine.lock().remove(&run);
+                        }
+                        return Ok(view.into());
+                    }
+                }
+                Standing::Stuck { why, .. } => return Err(Error::Stuck(why)),
+                Standing::Active => {}
+            }
+            if !standing.changed().await {
                 return Err(Error::Stuck("the system has stopped".to_owned()));
             }
         }

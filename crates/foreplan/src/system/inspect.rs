@@ -47,12 +47,16 @@ impl System {
     ///
     /// If there are none.
     pub async fn view_of(&self, id: RunId, entries: &[Arc<Entry>]) -> Result<RunView, Error> {
-        let store = &self.inner.store;
         let run = Run::replay(id, entries.iter().map(AsRef::as_ref)).ok_or(Error::NoRun(id))?;
+        self.view_of_run(&run).await
+    }
+
+    pub(super) async fn view_of_run(&self, run: &Run) -> Result<RunView, Error> {
+        let (store, id) = (&self.inner.store, run.id());
         let head = store.journal.find(id).await?.and_then(|record| record.head.hash);
-        let journal = JournalView { entries: entries.len() as u64, head };
+        let journal = JournalView { entries: run.seq(), head };
         let result = match run.status() {
-            Status::Succeeded => match foreplan_tracker::result(&run, store.payloads.as_ref()).await {
+            Status::Succeeded => match foreplan_tracker::result(run, store.payloads.as_ref()).await {
                 Ok(result) => result,
                 Err(error) => {
                     tracing::warn!(run = %id, %error, "the result cannot be shown");
@@ -65,8 +69,8 @@ impl System {
         for wait in view.waiting.iter_mut().chain(view.waiting_for.iter_mut()) {
             let Some(step) = wait.step.as_ref().filter(|_| wait.kind == WaitKind::Question) else { continue };
             // A replanner's question stands as it asked it.
-            if wait.question.as_deref() == written_question(&run, step.as_str()) {
-                wait.question = foreplan_tracker::question(&run, step.as_str());
+            if wait.question.as_deref() == written_question(run, step.as_str()) {
+                wait.question = foreplan_tracker::question(run, step.as_str());
             }
         }
         Ok(view)

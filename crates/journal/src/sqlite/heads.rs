@@ -77,6 +77,7 @@ fn load(conn: &Connection, run: RunId) -> rusqlite::Result<Option<End>> {
 /// A run and its first entry.
 pub(super) struct Create {
     pub new: NewRun,
+    pub owner: Option<String>,
     pub first: Write,
 }
 
@@ -115,7 +116,7 @@ impl Job for Create {
         let Some(body) = self.first.body.take() else { return Ok(()) };
         let (bytes, hash) = body.chain(None);
         insert_entry(conn, id, 0, &hash, &bytes)?;
-        insert_head(conn, id, &hash, &self.first.progress)?;
+        insert_head(conn, id, &hash, &self.first.progress, self.owner.as_deref())?;
         heads.remember(*run, End { id, seq: 0, hash, ended_at: self.first.progress.ended_at });
         Ok(())
     }
@@ -184,11 +185,18 @@ fn insert_entry(conn: &Connection, id: i64, seq: u64, hash: &Digest, bytes: &[u8
         .map(drop)
 }
 
-fn insert_head(conn: &Connection, id: i64, hash: &Digest, progress: &Progress) -> rusqlite::Result<()> {
+fn insert_head(
+    conn: &Connection,
+    id: i64,
+    hash: &Digest,
+    progress: &Progress,
+    owner: Option<&str>,
+) -> rusqlite::Result<()> {
     let Progress { status, waiting, since, next_wake, ended_at, steps_done, steps, replans } = progress;
     conn.prepare_cached(
-        "insert into heads(id, seq, hash, status, waiting, since, next_wake, steps_done, steps, replans, ended_at)
-         values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "insert into heads(id, seq, hash, status, waiting, since, next_wake, steps_done, steps, replans, ended_at,
+                           owner)
+         values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         id,
@@ -201,6 +209,7 @@ fn insert_head(conn: &Connection, id: i64, hash: &Digest, progress: &Progress) -
         steps,
         replans,
         ended_at.map(|at| at.0),
+        owner,
     ])
     .map(drop)
 }
