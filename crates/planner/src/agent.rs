@@ -137,7 +137,7 @@ impl Agent {
     async fn plan(&self, request: &Arc<PlanRequest>) -> Planned {
         match self.planners.get(&request.spec.planner) {
             Ok(planner) => planner.plan(Arc::clone(request), self.inventory.inventory()).await,
-            Err(none) => none,
+            Err(none) => *none,
         }
     }
 }

@@ -84,7 +84,7 @@ impl Planners {
     /// # Errors
     ///
     /// The answer that there is none of this name.
-    pub(crate) fn get(&self, spec: &PlannerSpec) -> Result<Arc<dyn Planner>, Planned> {
+    pub(crate) fn get(&self, spec: &PlannerSpec) -> Result<Arc<dyn Planner>, Box<Planned>> {
         self.by_name.get(spec.name()).cloned().ok_or_else(|| {
             let known: Vec<String> = self.by_name.keys().map(|name| format!("`{name}`")).collect();
             let known = known.join(", ");
@@ -99,7 +99,7 @@ impl Planners {
                     )
                 }
             };
-            Planned::none("planner_unavailable", message)
+            Box::new(Planned::none("planner_unavailable", message))
         })
     }
 }
