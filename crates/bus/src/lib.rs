@@ -1,10 +1,12 @@
 //! The bus: where typed messages go from one agent to another.
 //!
 //! Agents see [`Bus`] alone. [`MemoryBus`] hands values over inside one process; nothing but
-//! configuration changes when the same messages travel over a server.
+//! configuration changes when the same messages travel over a server. [`service`] is what the agents
+//! that answer requests have in common.
 
 mod memory;
 mod patient;
+pub mod service;
 
 use foreplan_protocol::{Message, Subject};
 use futures::future::BoxFuture;

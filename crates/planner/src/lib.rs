@@ -17,7 +17,7 @@ mod derive;
 mod planner;
 mod runbook;
 
-pub use agent::{Error, PlannerHandle, REQUESTS_MAX, spawn};
+pub use agent::spawn;
 pub use derive::Derive;
 pub use planner::{Planned, Planner, Planners};
 pub use runbook::Runbook;

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use foreplan_bus::{Bus as _, Error, MemoryBus};
+use foreplan_bus::{Bus as _, Error, MemoryBus, service::Handle};
 use foreplan_core::{
     action::Trigger,
     failure::{Failure, FailureKind},
@@ -15,7 +15,7 @@ use foreplan_core::{
     plan::{CompiledPlan, Plan},
     tool::Inventory,
 };
-use foreplan_planner::{Planned, Planner, PlannerHandle, Planners, spawn};
+use foreplan_planner::{Planned, Planner, Planners, spawn};
 use foreplan_protocol::{Message, PlanOutcome, PlanRequest, ReplanContext, Reply, Subject};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Fixture {
     bus: Arc<MemoryBus>,
     replies: mpsc::UnboundedReceiver<Message>,
-    planner: PlannerHandle,
+    planner: Handle,
 }
 
 impl Fixture {

@@ -1,7 +1,8 @@
 //! The chain: who is asked, in which order, and what follows when nobody answers.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use foreplan_bus::service::panic_text;
 use foreplan_core::{
     action::Trigger,
     budget::Usage,
@@ -19,7 +20,7 @@ use crate::{Derive, Replanned, Replanner, rules};
 const RULES_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The name under which the record shows what the strategy decided.
-const STRATEGY: &str = "strategy";
+pub(crate) const STRATEGY: &str = "strategy";
 
 /// The replanners that there are, cheapest first. The rules of a run come before all of them.
 #[derive(Clone)]
@@ -126,9 +127,4 @@ async fn ask_rules(request: &Arc<ReplanRequest>, inventory: &Arc<Inventory>) -> 
         },
         Err(_) => Replanned::pass(format!("they took longer than {} s", RULES_TIME_MAX.as_secs())),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -20,7 +20,7 @@ mod derive;
 mod replanner;
 mod rules;
 
-pub use agent::{Error, REQUESTS_MAX, ReplannerHandle, spawn};
+pub use agent::spawn;
 pub use chain::Replanners;
 pub use derive::Derive;
 pub use replanner::{Replanned, Replanner};

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use foreplan_bus::{Bus as _, Error, MemoryBus};
+use foreplan_bus::{Bus as _, Error, MemoryBus, service::Handle};
 use foreplan_core::{
     action::Trigger,
     budget::Usage,
@@ -18,7 +18,7 @@ use foreplan_core::{
     tool::Inventory,
 };
 use foreplan_protocol::{Message, ReplanContext, ReplanRequest, Reply, Subject};
-use foreplan_replanner::{Replanned, Replanner, ReplannerHandle, Replanners, spawn};
+use foreplan_replanner::{Replanned, Replanner, Replanners, spawn};
 use futures::future::{BoxFuture, ready};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Fixture {
     bus: Arc<MemoryBus>,
     replies: mpsc::UnboundedReceiver<Message>,
-    replanner: ReplannerHandle,
+    replanner: Handle,
 }
 
 struct Answer {

@@ -11,12 +11,10 @@ mod outcome;
 
 use std::{collections::HashSet, sync::Arc};
 
-use foreplan_bus::Bus;
+use foreplan_bus::{Bus, service::Handle};
 use foreplan_core::{id::RunId, view::RunView};
 use foreplan_executor::ExecutorHandle;
 use foreplan_journal::Store;
-use foreplan_planner::PlannerHandle;
-use foreplan_replanner::ReplannerHandle;
 use foreplan_tools::Toolbox;
 use foreplan_tracker::{Progress, TrackerHandle};
 use parking_lot::Mutex;
@@ -43,8 +41,8 @@ struct Inner {
     inventory: Arc<foreplan_core::tool::Inventory>,
     tracker: TrackerHandle,
     executor: ExecutorHandle,
-    planner: PlannerHandle,
-    replanner: ReplannerHandle,
+    planner: Handle,
+    replanner: Handle,
     on_approval: Option<OnApproval>,
     defaults: builder::Defaults,
     /// Runs that this process carries on.
