@@ -33,4 +33,5 @@ pub mod policy;
 pub mod run;
 pub mod time;
 pub mod tool;
+pub mod trace;
 pub mod view;

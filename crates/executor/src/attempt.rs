@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use foreplan_bus::Bus;
 use foreplan_core::{
     budget::Usage,
+    digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     input::{AttemptOutcome, AttemptReply, Verdicts},
     payload::Output,
@@ -104,6 +105,7 @@ impl Attempt {
                     Err(failure) => AttemptOutcome::Failure(failure),
                 },
                 worker,
+                input: Some(Digest::of(self.request.input.as_ref())),
                 started_at,
                 ended_at,
                 usage: Usage { tool_calls, ..Usage::default() },

@@ -6,6 +6,7 @@ use foreplan_core::{
     digest::Digest,
     failure::Failure,
     id::{RunId, StepId},
+    trace::TraceParent,
 };
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -47,6 +48,14 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Gets what the tool prints meanwhile.
     pub log: Option<Arc<dyn LogSink>>,
+}
+
+impl Call {
+    /// Returns the place in the run's trace under which the tool works, for tools that pass it on.
+    #[must_use]
+    pub fn trace(&self) -> TraceParent {
+        TraceParent::work(self.run, &self.step, self.attempt)
+    }
 }
 
 /// Gets what a tool prints while it works. Lines are bounded, and known secrets are replaced.

@@ -120,6 +120,7 @@ impl Shared {
             attempt,
             outcome: AttemptOutcome::Failure(failure.effect(EffectState::None)),
             worker: "tracker".to_owned(),
+            input: None,
             started_at: now,
             ended_at: now,
             usage: foreplan_core::budget::Usage::default(),

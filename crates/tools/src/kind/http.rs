@@ -27,6 +27,9 @@ use crate::{
 /// How long connecting may take: a server that does not answer this long is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The header of the W3C standard by which a server's own spans join the run's trace.
+const TRACEPARENT: &str = "traceparent";
+
 /// How many redirects are followed, all on the same origin.
 const REDIRECTS_MAX: usize = 5;
 
@@ -195,6 +198,9 @@ impl Requester {
         }
         if let Some(key) = call.idempotency_key {
             request = request.header("Idempotency-Key", key.to_string());
+        }
+        if !self.headers.iter().any(|(name, _)| name == TRACEPARENT) {
+            request = request.header(TRACEPARENT, call.trace().to_string());
         }
         let has_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
         let body = match &self.body {

@@ -64,6 +64,17 @@ async fn a_post_without_a_body_sends_the_input_and_the_key() {
 }
 
 #[tokio::test]
+async fn a_server_is_told_where_in_the_trace_it_works() {
+    let call = call(json!({}));
+    let place = call.trace().to_string();
+    let server = server([Mock::given(header("traceparent", place.as_str()))
+        .respond_with(ResponseTemplate::new(200).set_body_string("ok"))])
+    .await;
+    let tools = TestProject::new(&[]).toolbox(&http(&server, "/", ""));
+    assert_eq!(tools.call(&name("t"), call).await, Ok(json!({"text": "ok"})));
+}
+
+#[tokio::test]
 async fn what_a_server_refuses_is_typed() {
     for (status, retryable, effect) in [
         (400, false, Some(EffectState::None)),

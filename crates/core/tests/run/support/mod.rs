@@ -241,6 +241,7 @@ impl Harness {
             attempt,
             outcome,
             worker: "w1".to_owned(),
+            input: None,
             started_at: self.now,
             ended_at: self.now,
             usage: foreplan_core::budget::Usage::default(),
