@@ -137,6 +137,7 @@ impl Case {
                     attempt: dispatch.attempt,
                     outcome: AttemptOutcome::Output(self.output.clone()),
                     worker: "default/0".to_owned(),
+                    input: None,
                     started_at: run.at(),
                     ended_at: run.at(),
                     usage: Usage { tool_calls: 1, ..Usage::default() },

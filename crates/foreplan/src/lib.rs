@@ -6,4 +6,4 @@ pub mod config;
 pub mod logs;
 mod system;
 
-pub use system::{Approval, Builder, Error, OnApproval, Outcome, Planned, System};
+pub use system::{Approval, Builder, Error, OnApproval, Outcome, Planned, System, Traces};

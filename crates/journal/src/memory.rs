@@ -13,8 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::{
-    Claim, Error, Head, Journal, MemoryPayloads, NewRun, Outcome, Progress, Pruned, Report, RunFilter,
-    RunRecord, RunStore, Stats, Stored, chain,
+    Behind, Claim, Error, Head, Journal, MemoryPayloads, NewRun, Outcome, Progress, Pruned, Report,
+    RunFilter, RunRecord, RunStore, Stats, Stored, chain,
 };
 
 /// So many maps of runs that a few cores rarely meet at one lock.
@@ -28,6 +28,7 @@ pub struct MemoryJournal {
     payloads: Arc<MemoryPayloads>,
     /// The process that owns the runs that it creates.
     owner: Option<String>,
+    cursors: Mutex<HashMap<(String, RunId), u64>>,
 }
 
 /// One run.
@@ -55,6 +56,7 @@ impl MemoryJournal {
             keys: Mutex::default(),
             payloads,
             owner: None,
+            cursors: Mutex::default(),
         }
     }
 
@@ -299,6 +301,46 @@ impl RunStore for MemoryJournal {
         Box::pin(self.stored(run))
     }
 
+    fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, Error>> {
+        let found = self.cursors.lock().get(&(sink.to_owned(), run)).copied();
+        Box::pin(async move { Ok(found.unwrap_or(0)) })
+    }
+
+    fn advance<'a>(
+        &'a self,
+        sink: &'a str,
+        run: RunId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
+            self.log(run)?;
+            let mut cursors = self.cursors.lock();
+            let cursor = cursors.entry((sink.to_owned(), run)).or_insert(0);
+            let moves = *cursor == from;
+            if moves {
+                *cursor = to;
+            }
+            Ok(moves)
+        })
+    }
+
+    fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Behind>, Error>> {
+        let mut behind: Vec<_> = self
+            .records(|_| true)
+            .into_iter()
+            .map(|record| {
+                let run = record.run.run;
+                let sent = self.cursors.lock().get(&(sink.to_owned(), run)).copied().unwrap_or(0);
+                Behind { run, sent, entries: record.head.seq + 1 }
+            })
+            .filter(|behind| behind.sent < behind.entries)
+            .collect();
+        behind.reverse();
+        behind.truncate(limit);
+        Box::pin(async move { Ok(behind) })
+    }
+
     fn verify(&self, run: RunId) -> BoxFuture<'_, Result<Report, Error>> {
         Box::pin(async move {
             let stored = self.stored(run).await?;
@@ -315,6 +357,7 @@ impl RunStore for MemoryJournal {
                 if let Some(key) = record.run.key {
                     self.keys.lock().remove(&(record.run.project, key));
                 }
+                self.cursors.lock().retain(|(_, of), _| *of != run);
                 if let Some(log) = self.shard(run).write().remove(&run) {
                     pruned.runs += 1;
                     pruned.entries += log.lock().entries.len() as u64;

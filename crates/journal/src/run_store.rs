@@ -1,6 +1,6 @@
 //! What carrying runs on needs beside their journals: owners, an inbox, groups, and upkeep.
 
-use foreplan_core::{id::RunId, input::Command, time::Timestamp};
+use foreplan_core::{digest::Digest, id::RunId, input::Command, time::Timestamp};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
@@ -100,6 +100,53 @@ pub trait RunStore: Journal {
     /// [`Error::NoRun`]; or the store cannot be read. A damaged entry is a fault in the report.
     fn verify(&self, run: RunId) -> BoxFuture<'_, Result<Report, Error>>;
 
+    /// Returns the hashes of a run's entries from `from` on, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRun`]; or the store cannot be read.
+    fn hashes(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Digest>, Error>> {
+        Box::pin(async move {
+            let stored = self.export(run).await?;
+            Ok(stored.into_iter().filter(|one| one.seq >= from).map(|one| one.hash).collect())
+        })
+    }
+
+    /// Returns how many of a run's entries a place that traces go to has. A store that does not keep
+    /// this says 0: everything is sent again, with the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn cursor<'a>(&'a self, _sink: &'a str, _run: RunId) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async { Ok(0) })
+    }
+
+    /// Records that a place has the first `to` entries of a run, if it had `from` before. Returns
+    /// whether it was recorded.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    fn advance<'a>(
+        &'a self,
+        _sink: &'a str,
+        _run: RunId,
+        _from: u64,
+        _to: u64,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Returns runs of which a place lacks entries, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn behind<'a>(&'a self, _sink: &'a str, _limit: usize) -> BoxFuture<'a, Result<Vec<Behind>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Deletes the runs that ended before a point in time, with their payloads.
     ///
     /// # Errors
@@ -113,6 +160,17 @@ pub trait RunStore: Journal {
     ///
     /// If the store cannot be read.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, Error>>;
+}
+
+/// A run of which a place that traces go to lacks entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The run.
+    pub run: RunId,
+    /// How many entries the place has.
+    pub sent: u64,
+    /// How many there are.
+    pub entries: u64,
 }
 
 /// What came of claiming a run.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use foreplan_core::{
+    digest::Digest,
     event::Entry,
     id::RunId,
     input::{Command, Input},
@@ -27,13 +28,14 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::{
-    Claim, Error, FilePayloads, Head, Journal, NewRun, Outcome, Progress, Pruned, Report, RunFilter,
+    Behind, Claim, Error, FilePayloads, Head, Journal, NewRun, Outcome, Progress, Pruned, Report, RunFilter,
     RunRecord, RunStore, Stats, Stored,
     chain::{self, Fault, Part},
     process::Processes,
     record::plain_suffix,
 };
 
+mod cursors;
 mod heads;
 mod inbox;
 mod reader;
@@ -158,10 +160,7 @@ impl SqliteJournal {
                     "select h.id, h.seq, h.hash from runs r join heads h on h.id = r.id where r.run = ?1",
                 )?
                 .query_row([run.0.as_bytes()], |row| {
-                    Ok((
-                        row.get::<_, i64>(0)?,
-                        Head { seq: row.get(1)?, hash: Some(foreplan_core::digest::Digest(row.get(2)?)) },
-                    ))
+                    Ok((row.get::<_, i64>(0)?, Head { seq: row.get(1)?, hash: Some(Digest(row.get(2)?)) }))
                 })
                 .optional()?;
             let Some((id, head)) = head else { return Ok(None) };
@@ -371,6 +370,34 @@ impl RunStore for SqliteJournal {
             let (stored, _, head) = self.entries(run, 0).await?;
             Ok(Report::of(run, &stored, head))
         })
+    }
+
+    fn hashes(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Digest>, Error>> {
+        Box::pin(self.readers.run("a run's hashes are read", move |conn| cursors::hashes(conn, run, from)))
+    }
+
+    fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, Error>> {
+        let sink = sink.to_owned();
+        Box::pin(self.readers.run("a cursor is read", move |conn| cursors::cursor(conn, &sink, run)))
+    }
+
+    fn advance<'a>(
+        &'a self,
+        sink: &'a str,
+        run: RunId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        let sink = sink.to_owned();
+        Box::pin(async move {
+            let work = move |conn: &rusqlite::Connection| cursors::advance(conn, &sink, run, from, to);
+            self.writer()?.run("a cursor is moved", work).await
+        })
+    }
+
+    fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Behind>, Error>> {
+        let sink = sink.to_owned();
+        Box::pin(self.readers.run("cursors are read", move |conn| cursors::behind(conn, &sink, limit)))
     }
 
     fn prune(&self, ended_before: Timestamp) -> BoxFuture<'_, Result<Pruned, Error>> {

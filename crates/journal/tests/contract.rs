@@ -270,3 +270,33 @@ async fn an_export_is_the_chain_of_what_was_appended() {
         assert_eq!(fields, ["v", "seq", "at", "cause", "events", "prev"], "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_cursor_moves_from_where_it_was_seen_and_from_nowhere_else() {
+    for (name, journal) in stores().all {
+        let first = write_run(journal.as_ref(), 3).await;
+        let second = write_run(journal.as_ref(), 2).await;
+        let behind = async |sink: &'static str| {
+            let found = journal.behind(sink, 10).await.unwrap();
+            found.iter().map(|b| (b.run, b.sent, b.entries)).collect::<Vec<_>>()
+        };
+        assert_eq!(behind("file").await, [(first, 0, 3), (second, 0, 2)], "{name}");
+        assert!(journal.advance("file", first, 0, 2).await.unwrap(), "{name}");
+        assert!(!journal.advance("file", first, 0, 3).await.unwrap(), "{name}");
+        assert_eq!(journal.cursor("file", first).await.unwrap(), 2, "{name}");
+        assert_eq!(journal.cursor("otlp", first).await.unwrap(), 0, "{name}");
+        assert!(journal.advance("file", second, 0, 2).await.unwrap(), "{name}");
+        assert_eq!(behind("file").await, [(first, 2, 3)], "{name}");
+        assert_eq!(behind("otlp").await.len(), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn hashes_are_those_of_the_stored_bytes() {
+    for (name, journal) in stores().all {
+        let run = write_run(journal.as_ref(), 4).await;
+        let stored: Vec<_> = journal.export(run).await.unwrap().iter().map(|s| s.hash).collect();
+        assert_eq!(journal.hashes(run, 0).await.unwrap(), stored, "{name}");
+        assert_eq!(journal.hashes(run, 2).await.unwrap(), stored[2..], "{name}");
+    }
+}

@@ -150,6 +150,33 @@ pub struct VerifyLine {
     pub fault: Option<FaultLine>,
 }
 
+/// Whether Jaeger holds what the journal says.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "jaeger")]
+pub struct JaegerLine {
+    /// Whether it does.
+    pub agrees: bool,
+    /// How many spans the journal makes.
+    pub spans: usize,
+    /// Each span on which they do not agree.
+    pub differences: Vec<DifferenceLine>,
+}
+
+/// A span on which Jaeger and the journal do not agree.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct DifferenceLine {
+    /// The entry that completed the span; absent: none did.
+    pub seq: Option<u64>,
+    /// The span's id.
+    pub span: String,
+    /// Its name.
+    pub name: String,
+    /// `missing`, `unknown` or `differs`.
+    pub what: String,
+    /// The fields that differ.
+    pub fields: Vec<String>,
+}
+
 /// An entry that does not fit its chain.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FaultLine {

@@ -20,6 +20,7 @@ mod place;
 pub mod render;
 mod session;
 mod signals;
+mod traces;
 mod verbs;
 
 use std::{

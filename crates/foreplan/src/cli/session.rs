@@ -7,11 +7,11 @@ use foreplan_core::{event::Entry, id::RunId, run::Rejection, run::Run, view::Run
 use foreplan_journal::{Error as JournalError, Options, RunFilter, Store, SyncMode};
 use foreplan_tools::Toolbox;
 
-use super::{args::Global, error::Failure, exit::Exit, output::Output, place::Place};
+use super::{args::Global, error::Failure, exit::Exit, output::Output, place::Place, traces};
 use crate::{
     config::Sync,
     logs::Logs,
-    system::{self, System},
+    system::{self, System, Traces},
 };
 
 /// Shortest ending of an id that names a run: below this a slip of the finger names another.
@@ -78,11 +78,16 @@ impl Session {
             Means::Record | Means::Look => Toolbox::new([], [])?,
         };
         let store = open_store(&place, means)?;
+        let traces = match means {
+            Means::Tools | Means::Record => traces::places(&place)?,
+            Means::Look => Traces::default(),
+        };
         let logs = Logs::new(&place.store);
         let sink = logs.clone();
         let system = System::builder()
             .toolbox(Arc::new(toolbox))
             .store(store)
+            .traces(traces)
             .log(Arc::new(move |run, step, attempt| sink.open(run, step, attempt)))
             .build()
             .await?;

@@ -15,6 +15,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::TelemetrySection;
+
 /// A project file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -48,7 +50,7 @@ pub struct File {
     /// A deployment's bus.
     pub bus: Option<Value>,
     /// Where traces go.
-    pub telemetry: Option<Value>,
+    pub telemetry: TelemetrySection,
 }
 
 /// The project.

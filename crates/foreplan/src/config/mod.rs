@@ -11,6 +11,7 @@ mod params;
 mod plan_file;
 mod resolve;
 mod source;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod toolbox;
@@ -25,6 +26,7 @@ pub use params::parse as parse_param;
 pub use plan_file::PlanFile;
 pub use resolve::{Overrides, Project};
 pub use source::Source;
+pub use telemetry::TelemetrySection;
 
 /// Returns the candidate nearest to `name`, if one is near enough to be a slip of the finger.
 #[must_use]

@@ -99,7 +99,6 @@ impl Project {
         [
             (!file.models.is_empty(), "models"),
             (file.bus.is_some(), "bus"),
-            (file.telemetry.is_some(), "telemetry"),
             (!file.tools.mcp.is_empty(), "tools.mcp"),
             (file.approval.review.is_some(), "approval.review"),
         ]

@@ -18,7 +18,7 @@ use foreplan_tracker::Deps;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Error, Inner, OnApproval, System, drive};
+use super::{Error, Inner, OnApproval, System, Traces, drive, trail::Trail};
 use crate::system::outcome::Approval as Said;
 
 /// Runs that one process carries on at once: an actor and its state take a few kilobytes each.
@@ -53,6 +53,7 @@ pub struct Builder {
     on_approval: Option<OnApproval>,
     log: Option<Logs>,
     active_runs_max: usize,
+    traces: Traces,
 }
 
 impl Default for Builder {
@@ -77,6 +78,7 @@ impl Default for Builder {
             on_approval: None,
             log: None,
             active_runs_max: ACTIVE_RUNS_MAX,
+            traces: Traces::default(),
         }
     }
 }
@@ -219,6 +221,13 @@ impl Builder {
         self
     }
 
+    /// Says where traces go; without it, nowhere.
+    #[must_use]
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.traces = traces;
+        self
+    }
+
     /// Starts the agents.
     ///
     /// # Errors
@@ -260,6 +269,8 @@ impl Builder {
         };
         let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
         let inbox = tokio::spawn(drive::read_inbox(store.clone(), tracker.clone(), INBOX_INTERVAL));
+        let is_wanted = !self.traces.sinks.is_empty();
+        let trail = is_wanted.then(|| Trail::begin(&store, tracker.progress(), self.traces));
         Ok(System {
             inner: Arc::new(Inner {
                 bus,
@@ -274,6 +285,7 @@ impl Builder {
                 defaults: self.defaults,
                 mine: Mutex::new(HashSet::new()),
                 inbox,
+                trail,
             }),
         })
     }

@@ -283,6 +283,9 @@ impl System {
         inner.planner.stop().await;
         inner.replanner.stop().await;
         let mine: Vec<RunId> = inner.mine.lock().drain().collect();
+        if let Some(trail) = &inner.trail {
+            trail.finish(&mine).await;
+        }
         for run in mine {
             if let Err(error) = inner.store.journal.release(run, inner.store.owner()).await {
                 tracing::warn!(%run, %error, "the run could not be released; its lock ends with the process");

@@ -8,6 +8,7 @@ mod drive;
 mod error;
 mod inspect;
 mod outcome;
+mod trail;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,6 +25,7 @@ pub use builder::Builder;
 pub use error::Error;
 pub use inspect::Planned;
 pub use outcome::{Approval, Outcome};
+pub use trail::Traces;
 
 /// What a program says about a plan or step that waits for approval.
 pub type OnApproval = Arc<dyn Fn(&RunView) -> Approval + Send + Sync>;
@@ -48,6 +50,7 @@ struct Inner {
     /// Runs that this process carries on.
     mine: Mutex<HashSet<RunId>>,
     inbox: tokio::task::JoinHandle<()>,
+    trail: Option<trail::Trail>,
 }
 
 impl System {

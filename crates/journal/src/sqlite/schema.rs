@@ -93,6 +93,7 @@ pub(super) fn open_writer(path: &Path, options: &Options) -> Result<Connection, 
         make_tables(&conn).map_err(failed)?;
     }
     check_version(&conn, path)?;
+    conn.execute_batch(super::cursors::TABLE).map_err(failed)?;
     let synchronous = match options.sync {
         SyncMode::Full => "full",
         SyncMode::Normal => "normal",

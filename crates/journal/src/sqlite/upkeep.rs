@@ -28,6 +28,7 @@ pub(super) fn delete(conn: &Connection, run: RunId, before: Timestamp) -> Result
     for sql in [
         "delete from inbox where run = ?1",
         "delete from accepted where run = ?1",
+        "delete from cursors where run = ?1",
         "delete from heads where id = ?1",
         "delete from runs where id = ?1",
     ] {

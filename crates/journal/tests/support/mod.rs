@@ -66,6 +66,7 @@ pub(crate) fn result(value: Value) -> Input {
         attempt: 1,
         outcome: AttemptOutcome::Output(Output::inline(value)),
         worker: "w".to_owned(),
+        input: None,
         started_at: Timestamp(1),
         ended_at: Timestamp(2),
         usage: Default::default(),

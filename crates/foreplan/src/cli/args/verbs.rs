@@ -322,6 +322,15 @@ pub struct AuditArgs {
     /// Check the hash chain and print only whether it holds
     #[arg(long)]
     pub verify: bool,
+    /// Write the run's trace to a file that Jaeger's page opens
+    #[arg(short, long, value_name = "FILE", conflicts_with = "verify")]
+    pub output: Option<std::path::PathBuf>,
+    /// Compare the run's trace with what Jaeger holds
+    #[arg(long, value_name = "URL", conflicts_with = "output")]
+    pub jaeger: Option<String>,
+    /// Print the run's trace as a tree
+    #[arg(long, conflicts_with_all = ["verify", "output", "jaeger"])]
+    pub spans: bool,
 }
 
 /// Arguments of `tools`.

@@ -8,6 +8,7 @@ mod record;
 mod say;
 mod schema;
 mod tend;
+mod trail;
 
 use super::{
     args::{Cli, Verb},
@@ -15,6 +16,7 @@ use super::{
     exit::Exit,
     output::Output,
     session::{Means, Session},
+    traces,
 };
 
 /// Does what the command line asks, and returns what to exit with.
@@ -39,6 +41,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Exit {
     };
     let outcome = with_runs(&mut session, verb).await;
     session.system.shutdown().await;
+    traces::tell(&mut session.output, &session.system);
     outcome.unwrap_or_else(|failure| session.output.failure(&failure))
 }
 

@@ -1,8 +1,9 @@
 //! Verbs about the record of runs: `diff`, `audit`, `prune`.
 
-use foreplan_core::{diff::PlanDiff, time::Timestamp};
+use foreplan_core::{diff::PlanDiff, id::RunId, time::Timestamp};
 use foreplan_journal::RunFilter;
 
+use super::trail;
 use crate::cli::{
     args::{AuditArgs, DiffArgs, PruneArgs},
     error::Failure,
@@ -13,6 +14,7 @@ use crate::cli::{
     paint::{Tone, count},
     render::{self, list::short},
     session::Session,
+    traces,
 };
 
 /// Compares two plan versions of a run.
@@ -47,7 +49,7 @@ fn chosen<'a>(versions: &'a [Version], named: &[u32]) -> Result<(&'a Version, &'
     }
 }
 
-/// Prints the record of a run, or checks its chain.
+/// Prints the record of a run, checks its chain, or says whether its trace is where it should be.
 ///
 /// # Errors
 ///
@@ -55,30 +57,19 @@ fn chosen<'a>(versions: &'a [Version], named: &[u32]) -> Result<(&'a Version, &'
 pub(crate) async fn audit(session: &mut Session, args: &AuditArgs) -> Result<Exit, Failure> {
     let run = session.resolve(&args.run.run).await?;
     if args.verify {
-        let report = session.system.store().journal.verify(run).await?;
-        let look = session.output.look();
-        let (exit, text) = match &report.fault {
-            None => {
-                let head = report.head.hash.map_or_else(String::new, |hash| format!(", head {hash}"));
-                let all = report.entries;
-                let text = format!("✓ the journal of run {run} verifies: {all} entries{head}");
-                (Exit::Ok, look.paint.paint(Tone::Good, &text))
-            }
-            Some(fault) => {
-                let text = format!(
-                    "✗ the journal of run {run} does not verify: entry {}: {}",
-                    fault.seq, fault.reason
-                );
-                (Exit::Corrupt, look.paint.paint(Tone::Bad, &text))
-            }
-        };
-        if session.output.is_json() {
-            let fault = report.fault.as_ref().map(|f| FaultLine { seq: f.seq, reason: f.reason.clone() });
-            session.output.line(&VerifyLine { verifies: exit == Exit::Ok, entries: report.entries, fault });
-        } else {
-            session.output.result(&format!("{text}\n"));
+        let exit = verify(session, run).await?;
+        if exit != Exit::Ok || args.jaeger.is_none() {
+            return Ok(exit);
         }
-        return Ok(exit);
+    }
+    if let Some(url) = &args.jaeger {
+        return trail::agree(session, run, url).await;
+    }
+    if let Some(path) = &args.output {
+        return trail::export(session, run, path).await;
+    }
+    if args.spans {
+        return trail::show(session, run).await;
     }
     let entries = session.entries(run).await?;
     if session.output.is_json() {
@@ -90,6 +81,32 @@ pub(crate) async fn audit(session: &mut Session, args: &AuditArgs) -> Result<Exi
     let view = session.view(run).await?;
     session.output.result(&render::audit::record(&session.output.look(), &view, &entries));
     Ok(Exit::Ok)
+}
+
+/// Says whether a run's entries are those that were written.
+async fn verify(session: &mut Session, run: RunId) -> Result<Exit, Failure> {
+    let report = session.system.store().journal.verify(run).await?;
+    let look = session.output.look();
+    let (exit, text) = match &report.fault {
+        None => {
+            let head = report.head.hash.map_or_else(String::new, |hash| format!(", head {hash}"));
+            let all = report.entries;
+            let text = format!("✓ the journal of run {run} verifies: {all} entries{head}");
+            (Exit::Ok, look.paint.paint(Tone::Good, &text))
+        }
+        Some(fault) => {
+            let text =
+                format!("✗ the journal of run {run} does not verify: entry {}: {}", fault.seq, fault.reason);
+            (Exit::Corrupt, look.paint.paint(Tone::Bad, &text))
+        }
+    };
+    if session.output.is_json() {
+        let fault = report.fault.as_ref().map(|f| FaultLine { seq: f.seq, reason: f.reason.clone() });
+        session.output.line(&VerifyLine { verifies: exit == Exit::Ok, entries: report.entries, fault });
+    } else {
+        session.output.result(&format!("{text}\n"));
+    }
+    Ok(exit)
 }
 
 /// Deletes old ended runs with their payloads and logs.
@@ -116,6 +133,11 @@ pub(crate) async fn prune(session: &mut Session, args: &PruneArgs) -> Result<Exi
     }
     let pruned = session.system.store().journal.prune(before).await?;
     for record in &old {
+        if let Err(error) = traces::file(&session.place).remove(record.run.run) {
+            session
+                .output
+                .note(&format!("note: the trace of run {} is still there: {error}", record.run.run));
+        }
         if let Err(error) = session.logs.remove(record.run.run) {
             session
                 .output

@@ -12,7 +12,10 @@ use crate::{
         args::SchemaArgs,
         error::Failure,
         exit::Exit,
-        lines::{CheckLine, FindingLine, PlanLine, ProgressLine, RunLine, StatsLine, ToolLine, VerifyLine},
+        lines::{
+            CheckLine, FindingLine, JaegerLine, PlanLine, ProgressLine, RunLine, StatsLine, ToolLine,
+            VerifyLine,
+        },
         output::{Output, VersionLine},
     },
     config::{self, nearest},
@@ -37,6 +40,7 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("line.finding", || schema_for!(FindingLine)),
     ("line.check", || schema_for!(CheckLine)),
     ("line.verify", || schema_for!(VerifyLine)),
+    ("line.jaeger", || schema_for!(JaegerLine)),
     ("line.tool", || schema_for!(ToolLine)),
 ];
 

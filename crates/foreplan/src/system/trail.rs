@@ -1,0 +1,158 @@
+//! The audit trail of a store: journals as spans, and spans to where they are wanted.
+
+use std::{sync::Arc, time::Duration};
+
+use foreplan_core::id::RunId;
+use foreplan_journal::{Error as JournalError, RunStore, Store};
+use foreplan_telemetry::{
+    AuditSpan, Exporter, ExporterStats, Lag, Options, Pace, Record, Sink, Source, SourceError, derive,
+};
+use foreplan_tracker::Progress;
+use futures::future::BoxFuture;
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    task::JoinHandle,
+};
+
+use super::{Error, System};
+
+/// How long a process that ends waits for its traces to be taken. What is left the next one sends.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
+
+/// Where traces go, and what they hold.
+#[derive(Clone, Default)]
+pub struct Traces {
+    /// The places.
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// What the spans hold.
+    pub options: Options,
+    /// How fast they go.
+    pub pace: Pace,
+}
+
+/// The exporter of one process.
+pub(super) struct Trail {
+    exporter: Arc<Exporter>,
+    listening: JoinHandle<()>,
+}
+
+impl Trail {
+    /// Begins to export what the tracker records.
+    pub(super) fn begin(store: &Store, progress: Receiver<Progress>, traces: Traces) -> Self {
+        let source = Arc::new(StoreSource(Arc::clone(&store.journal)));
+        let exporter = Arc::new(Exporter::spawn(source, traces.sinks, traces.options, traces.pace));
+        let listening = tokio::spawn(listen(Arc::clone(&exporter), progress));
+        Self { exporter, listening }
+    }
+
+    /// Sends what is left of these runs, as long as that takes no longer than a moment.
+    pub(super) async fn finish(&self, runs: &[RunId]) {
+        self.listening.abort();
+        runs.iter().for_each(|run| self.exporter.notify(*run));
+        if !self.exporter.flush(FLUSH_WAIT).await {
+            tracing::warn!("some spans were not exported in time; the journal keeps them");
+        }
+    }
+
+    pub(super) fn stats(&self) -> Vec<ExporterStats> {
+        self.exporter.stats()
+    }
+}
+
+async fn listen(exporter: Arc<Exporter>, mut progress: Receiver<Progress>) {
+    loop {
+        match progress.recv().await {
+            Ok(told) => exporter.notify(told.run),
+            Err(RecvError::Lagged(_)) => exporter.catch_up(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+impl System {
+    /// Returns a run's entries with the hashes of their stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or its journal is damaged.
+    pub async fn records(&self, run: RunId) -> Result<Vec<Record>, Error> {
+        match records(self.inner.store.journal.as_ref(), run, 0).await {
+            Ok(records) => Ok(records),
+            Err(JournalError::NoRun(run)) => Err(Error::NoRun(run)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the run's trace as far as it has come.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or its journal is damaged.
+    pub async fn trace(&self, run: RunId, options: &Options) -> Result<Vec<AuditSpan>, Error> {
+        Ok(derive(run, &self.records(run).await?, options))
+    }
+
+    /// Returns what each place that traces go to has got.
+    #[must_use]
+    pub fn trace_stats(&self) -> Vec<ExporterStats> {
+        self.inner.trail.as_ref().map(Trail::stats).unwrap_or_default()
+    }
+}
+
+/// A store, as an exporter sees it.
+struct StoreSource(Arc<dyn RunStore>);
+
+impl Source for StoreSource {
+    fn records(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
+        Box::pin(async move { records(self.0.as_ref(), run, from).await.map_err(|e| source_error(&e)) })
+    }
+
+    fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, SourceError>> {
+        Box::pin(async move { self.0.cursor(sink, run).await.map_err(|e| source_error(&e)) })
+    }
+
+    fn advance<'a>(
+        &'a self,
+        sink: &'a str,
+        run: RunId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(
+            async move { self.0.advance(sink, run, from, to).await.map(drop).map_err(|e| source_error(&e)) },
+        )
+    }
+
+    fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>> {
+        Box::pin(async move {
+            let behind = self.0.behind(sink, limit).await.map_err(|e| source_error(&e))?;
+            Ok(behind.into_iter().map(|b| Lag { run: b.run, sent: b.sent, entries: b.entries }).collect())
+        })
+    }
+}
+
+async fn records(journal: &dyn RunStore, run: RunId, from: u64) -> Result<Vec<Record>, JournalError> {
+    let entries = journal.read(run, from).await?;
+    // Entries that come meanwhile have their turn later.
+    let hashes = journal.hashes(run, from).await?;
+    Ok(entries.into_iter().zip(hashes).map(|(entry, hash)| Record { entry, hash }).collect())
+}
+
+fn source_error(error: &JournalError) -> SourceError {
+    let text = {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(inner) = cause {
+            text.push_str(&format!(": {inner}"));
+            cause = inner.source();
+        }
+        text
+    };
+    match error {
+        JournalError::Corrupt { .. }
+        | JournalError::TooNew { .. }
+        | JournalError::Payload { .. }
+        | JournalError::NoRun(_) => SourceError::Unreadable(text),
+        _ => SourceError::Unavailable(text),
+    }
+}

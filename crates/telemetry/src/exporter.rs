@@ -1,0 +1,318 @@
+//! Takes spans from journals to sinks, beside the agents and never in their way.
+//!
+//! Each sink has a task of its own. It is told which runs have new entries; it reads their journals
+//! from where the sink has come to, derives the spans, sends them, and moves the sink's cursor on.
+//! Nothing is queued but the names of runs: what a sink does not take stays in the journal.
+//!
+//! ```text
+//!  notify(run) ──▶ waiting runs ──▶ read from the cursor ─▶ derive ─▶ send ─▶ advance the cursor
+//!                       ▲                                             │
+//!                       └──────── after a pause, if the sink is down ─┘
+//! ```
+
+mod sending;
+mod source;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use foreplan_core::id::RunId;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+
+pub use source::{Lag, Source, SourceError};
+
+use crate::{Options, Sink};
+use sending::Sending;
+
+/// Runs of earlier processes that one process catches up with at once; the next ones follow.
+const BACKLOG_MAX: usize = 256;
+
+/// How fast an exporter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long entries are gathered before they are sent.
+    pub gather: Duration,
+    /// The first pause after a sink was down; each further one is twice as long.
+    pub pause_min: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+    /// How long a run rests whose spans a sink refused.
+    pub refused: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            gather: Duration::from_millis(100),
+            pause_min: Duration::from_millis(500),
+            pause_max: Duration::from_secs(60),
+            refused: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+/// What an exporter did and has not done yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExporterStats {
+    /// The sink.
+    pub sink: String,
+    /// Spans that it took.
+    pub spans: u64,
+    /// Batches that it did not take.
+    pub failures: u64,
+    /// Runs with entries that it has not got.
+    pub runs_behind: u64,
+    /// Why it took nothing when it was last asked; absent: it took all.
+    pub failing: Option<String>,
+}
+
+/// Exports the traces of one process's runs, in the background.
+pub struct Exporter {
+    lanes: Vec<Arc<Lane>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What one sink waits for.
+#[derive(Debug, Default)]
+struct Lane {
+    state: Mutex<Waiting>,
+    /// Something is to be done.
+    work: Notify,
+    /// Something was done.
+    done: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    runs: VecDeque<RunId>,
+    known: HashSet<RunId>,
+    /// Runs whose spans the sink refused, and when they are tried again.
+    refused: Vec<(Instant, RunId)>,
+    /// Runs of earlier processes: looked at when nothing else is to be done.
+    backlog: VecDeque<RunId>,
+    /// Whether the store is to be asked for more of them.
+    reload: bool,
+    busy: bool,
+    hurry: bool,
+    stats: ExporterStats,
+}
+
+impl Exporter {
+    /// Begins to export to some sinks.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    #[must_use]
+    pub fn spawn(source: Arc<dyn Source>, sinks: Vec<Arc<dyn Sink>>, options: Options, pace: Pace) -> Self {
+        let mut exporter = Self { lanes: Vec::new(), tasks: Vec::new() };
+        for sink in sinks {
+            let lane = Arc::new(Lane::default());
+            {
+                let mut state = lane.state.lock();
+                state.stats.sink = sink.name().to_owned();
+                state.reload = true;
+            }
+            let sending = Sending::new(Arc::clone(&source), sink, options.clone());
+            exporter.lanes.push(Arc::clone(&lane));
+            exporter.tasks.push(tokio::spawn(lane.run(sending, pace)));
+        }
+        exporter
+    }
+
+    /// Says that a run has new entries.
+    pub fn notify(&self, run: RunId) {
+        for lane in &self.lanes {
+            lane.state.lock().push(run);
+            lane.work.notify_one();
+        }
+    }
+
+    /// Says that entries may have been missed: the store is asked for what the sinks have not got.
+    pub fn catch_up(&self) {
+        for lane in &self.lanes {
+            lane.state.lock().reload = true;
+            lane.work.notify_one();
+        }
+    }
+
+    /// Returns once every sink has what it was told of, or does not take it. Returns whether all is
+    /// there: what is not is a lag, and the next process catches up.
+    pub async fn flush(&self, within: Duration) -> bool {
+        let all = async {
+            let mut complete = true;
+            for lane in &self.lanes {
+                complete &= lane.drained().await;
+            }
+            complete
+        };
+        tokio::time::timeout(within, all).await.unwrap_or(false)
+    }
+
+    /// Returns what each sink has got.
+    #[must_use]
+    pub fn stats(&self) -> Vec<ExporterStats> {
+        self.lanes.iter().map(|lane| lane.state.lock().stats()).collect()
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, run: RunId) {
+        if self.known.insert(run) {
+            self.runs.push_back(run);
+        }
+    }
+
+    fn pop(&mut self) -> Option<RunId> {
+        let now = Instant::now();
+        if let Some(at) = self.refused.iter().position(|(until, _)| *until <= now) {
+            let (_, run) = self.refused.swap_remove(at);
+            self.push(run);
+        }
+        if let Some(run) = self.runs.pop_front() {
+            self.known.remove(&run);
+            return Some(run);
+        }
+        self.backlog.pop_front()
+    }
+
+    fn stats(&self) -> ExporterStats {
+        let waiting = self.runs.len() + self.backlog.len() + self.refused.len() + usize::from(self.busy);
+        ExporterStats { runs_behind: waiting as u64, ..self.stats.clone() }
+    }
+}
+
+/// What came of exporting a run.
+enum Exported {
+    /// The sink has all of it: so many spans.
+    All(u64),
+    /// The sink is down; ask again after this time at the earliest.
+    Down(String, Option<Duration>),
+    /// The sink does not take the run's spans.
+    Refused(String),
+}
+
+impl Lane {
+    async fn run(self: Arc<Self>, mut sending: Sending, pace: Pace) {
+        let mut pause = pace.pause_min;
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                let next = state.pop();
+                state.busy = next.is_some();
+                next
+            };
+            let Some(run) = next else {
+                self.done.notify_waiters();
+                if !self.reload(&sending).await {
+                    self.rest(pace).await;
+                }
+                continue;
+            };
+            let exported = sending.export(run).await;
+            match self.note(run, exported, sending.sink_name(), pace) {
+                None => pause = pace.pause_min,
+                Some(after) => {
+                    self.done.notify_waiters();
+                    tokio::time::sleep(after.unwrap_or(pause).min(pace.pause_max)).await;
+                    pause = (pause * 2).min(pace.pause_max);
+                }
+            }
+        }
+    }
+
+    /// Asks the store for runs of earlier processes, if that is due. Returns whether there are any.
+    async fn reload(&self, sending: &Sending) -> bool {
+        let due = {
+            let mut state = self.state.lock();
+            !state.hurry && std::mem::take(&mut state.reload)
+        };
+        if !due {
+            return false;
+        }
+        let found = sending.behind(BACKLOG_MAX).await;
+        let mut state = self.state.lock();
+        let is_full = found.len() == BACKLOG_MAX;
+        let refused: HashSet<RunId> = state.refused.iter().map(|(_, run)| *run).collect();
+        state.backlog = found.into_iter().filter(|run| !refused.contains(run)).collect();
+        state.reload = is_full && !state.backlog.is_empty();
+        !state.backlog.is_empty()
+    }
+
+    /// Keeps what came of a run. Returns a pause if the sink is down.
+    fn note(&self, run: RunId, exported: Exported, sink: &str, pace: Pace) -> Option<Option<Duration>> {
+        let mut state = self.state.lock();
+        state.busy = false;
+        match exported {
+            Exported::All(spans) => {
+                state.stats.spans += spans;
+                state.stats.failing = None;
+                None
+            }
+            Exported::Refused(why) => {
+                tracing::warn!(%run, sink, why, "spans were refused; they stay in the journal and are sent again later");
+                state.stats.failures += 1;
+                state.refused.push((Instant::now() + pace.refused, run));
+                None
+            }
+            Exported::Down(why, after) => {
+                if state.stats.failing.is_none() {
+                    tracing::warn!(
+                        sink,
+                        why,
+                        "the sink takes no spans; they stay in the journal until it does"
+                    );
+                }
+                state.stats.failures += 1;
+                state.stats.failing = Some(why);
+                state.push(run);
+                Some(after)
+            }
+        }
+    }
+
+    /// Waits for something to do, then a little longer, so that one batch takes several entries.
+    async fn rest(&self, pace: Pace) {
+        let refused = self.state.lock().refused.iter().map(|(until, _)| *until).min();
+        let again = async {
+            match refused {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.work.notified() => {}
+            () = again => {}
+        }
+        if !self.state.lock().hurry {
+            tokio::time::sleep(pace.gather).await;
+        }
+    }
+
+    /// Returns once nothing is left to be done, or cannot be done now; and whether all was done.
+    async fn drained(&self) -> bool {
+        self.state.lock().hurry = true;
+        self.work.notify_one();
+        loop {
+            let done = self.done.notified();
+            {
+                let state = self.state.lock();
+                let left = !state.runs.is_empty() || state.busy;
+                if state.stats.failing.is_some() || !left {
+                    return !left && state.refused.is_empty();
+                }
+            }
+            done.await;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Where batches go.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::Batch;
+
+/// Takes batches and keeps them.
+///
+/// A batch may come twice, whole or in other parts; a span has the same bytes each time.
+pub trait Sink: Send + Sync + 'static {
+    /// Returns the name under which the store keeps how far this sink has come: another place has
+    /// another name.
+    fn name(&self) -> &str;
+
+    /// Takes a batch. When this returns, every span of it is kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the batch may be kept or not: it is sent again.
+    ///
+    /// # Errors
+    ///
+    /// If any span of it may not be kept.
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SendError>>;
+}
+
+/// Why a batch may not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The sink takes nothing now. Later it may.
+    #[error("{message}")]
+    Unavailable {
+        /// Why.
+        message: String,
+        /// When the sink wants to be asked again.
+        after: Option<Duration>,
+    },
+    /// The sink takes no batch as large as this.
+    #[error("the batch is too large")]
+    TooLarge,
+    /// The sink does not take these spans, or some of them.
+    #[error("{0}")]
+    Refused(String),
+}
