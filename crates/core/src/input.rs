@@ -136,8 +136,9 @@ pub struct AttemptReply {
     pub outcome: AttemptOutcome,
     /// Which worker ran it.
     pub worker: String,
-    /// The digest of the bound input; absent where it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The digest of the bound input; absent where it is not known. In JSON `input` names the kind of
+    /// an entry's cause.
+    #[serde(default, rename = "input_digest", skip_serializing_if = "Option::is_none")]
     pub input: Option<Digest>,
     /// When the worker began.
     pub started_at: Timestamp,

@@ -241,7 +241,7 @@ impl Harness {
             attempt,
             outcome,
             worker: "w1".to_owned(),
-            input: None,
+            input: Some(Digest::of_bytes(step.as_bytes())),
             started_at: self.now,
             ended_at: self.now,
             usage: foreplan_core::budget::Usage::default(),
