@@ -346,7 +346,13 @@ mod tests {
         async fn ask(&self, number: u32) -> Result<(), Error> {
             let spec = serde_json::json!({"project": "p", "goal": "g", "planner": {"kind": "derive", "produce": []}});
             let spec: RunSpec = serde_json::from_value(spec).unwrap();
-            let request = PlanRequest { run: RUN, request: number, spec: Arc::new(spec), context: None };
+            let request = PlanRequest {
+                run: RUN,
+                request: number,
+                spec: Arc::new(spec),
+                context: None,
+                answers: Vec::new(),
+            };
             self.bus.publish(Subject::Planner, Message::Plan(Arc::new(request))).await
         }
 

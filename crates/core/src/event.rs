@@ -93,9 +93,9 @@ pub enum Event {
         /// The step.
         step: StepId,
     },
-    /// A person is asked a question, by a human step or by a replanner.
+    /// A person is asked a question, by a human step, by a replanner, or by a planner.
     QuestionAsked {
-        /// The step that asks.
+        /// The step that asks; [`PLAN_STEP`](crate::id::PLAN_STEP) for a planner.
         step: StepId,
         /// The question, where it is not the step's own.
         question: Option<String>,

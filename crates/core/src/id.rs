@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 pub const STEP_ID_BYTES_MAX: usize = 63;
 
 /// Names that a plan cannot give to a step because expressions use them for something else.
-pub const RESERVED_STEP_IDS: [&str; 8] =
-    ["params", "item", "index", "output", "input", "steps", "failure", "assumption"];
+pub const RESERVED_STEP_IDS: [&str; 9] =
+    ["params", "item", "index", "output", "input", "steps", "failure", "assumption", PLAN_STEP];
+
+/// The pseudo step under which a planner asks its question.
+pub const PLAN_STEP: &str = "plan";
 
 /// Identifies a run: a UUID v7 made by the client.
 #[derive(

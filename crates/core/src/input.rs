@@ -106,6 +106,22 @@ pub enum Proposal {
         /// Why, and what to do.
         message: String,
     },
+    /// The planner must know more before there is a plan.
+    Question {
+        /// What it asks a person.
+        question: String,
+    },
+}
+
+/// What a person answered to a planner's question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanAnswer {
+    /// The question.
+    pub question: String,
+    /// The answer.
+    pub answer: Arc<Value>,
+    /// Who answered.
+    pub by: String,
 }
 
 /// The verdict on a step whose dependencies are done.

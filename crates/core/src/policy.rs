@@ -31,6 +31,10 @@ pub struct ReplanPolicy {
     /// Automatic replans, refused ones included; absent: the limit of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
+    /// A model that is asked when no rule and no derivation has an answer, as `provider/name`;
+    /// absent: the one that planned, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Answers to known failures, asked before anything else; the first match wins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -38,7 +42,7 @@ pub struct ReplanPolicy {
 
 impl Default for ReplanPolicy {
     fn default() -> Self {
-        Self { strategy: Strategy::LocalPatch, escalate: None, max: None, rules: Vec::new() }
+        Self { strategy: Strategy::LocalPatch, escalate: None, max: None, model: None, rules: Vec::new() }
     }
 }
 

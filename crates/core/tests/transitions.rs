@@ -15,6 +15,8 @@ mod items;
 mod order;
 #[path = "run/people.rs"]
 mod people;
+#[path = "run/questions.rs"]
+mod questions;
 #[path = "run/replans.rs"]
 mod replans;
 #[path = "run/time.rs"]

@@ -128,6 +128,7 @@ impl Consumer for Hints {
             }
             Message::Plan(_)
             | Message::Replan(_)
+            | Message::Review(_)
             | Message::Step(_)
             | Message::PermitRequest(_)
             | Message::Reply { .. }

@@ -155,6 +155,7 @@ impl Consumer for Inbox {
             Message::Step(request) => self.0.accept(request),
             Message::Plan(_)
             | Message::Replan(_)
+            | Message::Review(_)
             | Message::Cancel(_)
             | Message::PermitAnswer(_)
             | Message::PermitRequest(_)

@@ -4,14 +4,20 @@
 //! a plan, a tool call or a verdict, and puts a record of the call into its reply; a model never
 //! decides what happens.
 
+mod ask;
 mod chat;
+mod converse;
 mod error;
+pub mod prompt;
+pub mod wire;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+pub use ask::{Asked, Clock, ask};
 pub use chat::{Answer, Message, OutputSchema, Request, ToolSpec, ToolUse};
+pub use converse::{ANSWER_BYTES_MAX, Conversed, Unanswered, converse};
 pub use error::{Error, ErrorKind};
 
 /// A language model.

@@ -6,7 +6,7 @@ use foreplan_bus::{
     Bus,
     service::{self, Handle, StartError},
 };
-use foreplan_core::{id::RunId, tool::InventorySource};
+use foreplan_core::{goal::PlannerSpec, id::RunId, tool::InventorySource};
 use foreplan_protocol::{Message, PlanRequest, Reply, Subject};
 use futures::future::{BoxFuture, FutureExt as _};
 
@@ -64,6 +64,9 @@ impl service::Agent for Agent {
 
 fn reply(request: &PlanRequest, planned: Planned) -> Reply {
     let Planned { outcome, usage, calls } = planned;
-    let by = request.spec.planner.name().to_owned();
+    let by = match &request.spec.planner {
+        PlannerSpec::Model { model } => model.clone(),
+        planner => planner.name().to_owned(),
+    };
     Reply::Plan { request: request.request, by, outcome, usage, calls }
 }

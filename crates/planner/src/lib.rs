@@ -5,7 +5,7 @@
 //! the tracker of the run. It keeps nothing between requests, holds no project, and adopts nothing.
 //!
 //! ```text
-//!  tracker ──Plan──▶ agent ──spawn──▶ Planner (derive, runbook, an embedder's own)
+//!  tracker ──Plan──▶ agent ──spawn──▶ Planner (derive, runbook, model, an embedder's own)
 //!     ▲                                  │
 //!     └──────────────Reply───────────────┘
 //! ```
@@ -14,10 +14,14 @@
 
 mod agent;
 mod derive;
+mod model;
 mod planner;
+mod review;
 mod runbook;
 
 pub use agent::spawn;
 pub use derive::Derive;
+pub use model::{ModelPlanner, REPAIRS_MAX};
 pub use planner::{Planned, Planner, Planners};
+pub use review::{ModelReviewer, Reviewed, Reviewer, spawn_reviewer};
 pub use runbook::Runbook;

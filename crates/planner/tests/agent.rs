@@ -67,7 +67,7 @@ impl Fixture {
 fn request(planner: Value) -> PlanRequest {
     let spec = json!({"project": "p", "goal": "a report", "params": {"path": "x"}, "planner": planner});
     let spec: RunSpec = serde_json::from_value(spec).unwrap();
-    PlanRequest { run: RUN, request: 1, spec: Arc::new(spec), context: None }
+    PlanRequest { run: RUN, request: 1, spec: Arc::new(spec), context: None, answers: vec![] }
 }
 
 fn tool(name: &str, needs: &str, makes: &str, cost: u32) -> Value {
@@ -90,14 +90,16 @@ fn report_tools() -> Value {
 fn plan_of(outcome: &PlanOutcome) -> &Arc<Plan> {
     match outcome {
         PlanOutcome::Plan(plan) => plan,
-        PlanOutcome::None { message, .. } => panic!("{message}"),
+        PlanOutcome::None { message, .. } | PlanOutcome::Question { question: message } => {
+            panic!("{message}")
+        }
     }
 }
 
 fn code_and_message(outcome: &PlanOutcome) -> (&str, &str) {
     match outcome {
         PlanOutcome::None { code, message, .. } => (code, message),
-        PlanOutcome::Plan(plan) => panic!("{plan:?}"),
+        PlanOutcome::Plan(_) | PlanOutcome::Question { .. } => panic!("{outcome:?}"),
     }
 }
 

@@ -10,7 +10,7 @@ mod subject;
 pub use header::Header;
 pub use message::{
     Cancel, Message, PermitAnswer, PermitRequest, PlanOutcome, PlanRequest, ReplanContext, ReplanRequest,
-    Reply, StepRequest,
+    Reply, ReviewRequest, StepRequest,
 };
 pub use subject::Subject;
 

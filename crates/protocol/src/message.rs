@@ -10,10 +10,11 @@ use foreplan_core::{
     finding::Finding,
     goal::RunSpec,
     id::{Capability, RunId, StepId, ToolName},
-    input::{AttemptReply, Input},
+    input::{AttemptReply, Input, PlanAnswer},
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::ReplanDecision,
+    review::{ReviewOutcome, ReviewSubject},
     tool::Effect,
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub enum Message {
     Plan(Arc<PlanRequest>),
     /// Tracker → replanner.
     Replan(Arc<ReplanRequest>),
+    /// Tracker → reviewer.
+    Review(Arc<ReviewRequest>),
     /// Tracker → executor.
     Step(Arc<StepRequest>),
     /// Tracker → executors.
@@ -35,7 +38,7 @@ pub enum Message {
     PermitAnswer(PermitAnswer),
     /// Executor → tracker.
     PermitRequest(PermitRequest),
-    /// Planner, replanner or executor → tracker.
+    /// Planner, replanner, reviewer or executor → tracker.
     Reply {
         /// The run.
         run: RunId,
@@ -63,6 +66,9 @@ pub struct PlanRequest {
     /// Why a plan is asked for again, and what is there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ReplanContext>,
+    /// What people answered to the planner's questions, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<PlanAnswer>,
 }
 
 /// Asks what to do about a plan that does not hold.
@@ -98,6 +104,21 @@ pub struct ReplanContext {
     pub rule_uses: BTreeMap<u32, u32>,
     /// How many replans were asked for because of this step before.
     pub earlier_replans: u32,
+}
+
+/// Asks a model for a judgement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReviewRequest {
+    /// The run.
+    pub run: RunId,
+    /// What the answer must name: counts the reviews of the run, from 1.
+    pub review: u32,
+    /// What is wanted.
+    pub spec: Arc<RunSpec>,
+    /// The model: `provider/name`.
+    pub model: String,
+    /// What is judged.
+    pub subject: ReviewSubject,
 }
 
 /// Asks for one step to be run.
@@ -199,6 +220,20 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<Call>,
     },
+    /// A reviewer's.
+    Review {
+        /// What the request named.
+        review: u32,
+        /// The reviewer: the model's name.
+        by: String,
+        /// The judgement, or why there is none.
+        outcome: ReviewOutcome,
+        /// What it used.
+        usage: Usage,
+        /// The calls that were made for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<Call>,
+    },
     /// An executor's; its verdicts are empty until the tracker's shell has looked.
     Step(AttemptReply),
 }
@@ -217,5 +252,10 @@ pub enum PlanOutcome {
         message: String,
         /// Details with their places.
         findings: Vec<Finding>,
+    },
+    /// The planner must know more before it can answer.
+    Question {
+        /// What it asks a person.
+        question: String,
     },
 }

@@ -11,6 +11,8 @@ pub enum Subject {
     Planner,
     /// Any replanner.
     Replanner,
+    /// Any reviewer.
+    Reviewer,
     /// Any executor of the capability.
     Executor(Capability),
     /// All executors: hints that concern attempts in flight.
@@ -26,6 +28,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Planner => f.write_str("planner"),
             Self::Replanner => f.write_str("replanner"),
+            Self::Reviewer => f.write_str("reviewer"),
             Self::Executor(capability) => write!(f, "executor.{capability}"),
             Self::Executors => f.write_str("executors"),
             Self::Tracker(run) => write!(f, "tracker.{run}"),

@@ -17,10 +17,12 @@
 mod agent;
 mod chain;
 mod derive;
+mod model;
 mod replanner;
 mod rules;
 
 pub use agent::spawn;
 pub use chain::Replanners;
 pub use derive::Derive;
+pub use model::ModelReplanner;
 pub use replanner::{Replanned, Replanner};

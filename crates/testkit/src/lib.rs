@@ -4,6 +4,7 @@
 //! * [`TestClock`] and [`Ids`]: time and names that are the same at every run;
 //! * [`Calls`], [`count_calls`], [`fail_times`] and [`Gate`]: tools that say how often they were
 //!   called, fail as told, or wait for the test;
+//! * [`ScriptedModels`]: models that answer what the test says;
 //! * [`Normalizer`] and [`assert_golden`]: transcripts without what differs from run to run, compared
 //!   with a file.
 //!
@@ -12,6 +13,7 @@
 mod clock;
 mod golden;
 mod ids;
+mod models;
 mod normalize;
 mod project;
 mod tools;
@@ -19,6 +21,7 @@ mod tools;
 pub use clock::TestClock;
 pub use golden::assert_golden;
 pub use ids::Ids;
+pub use models::ScriptedModels;
 pub use normalize::Normalizer;
 pub use project::copy_project;
 pub use tools::{Calls, Gate, count_calls, fail_times};

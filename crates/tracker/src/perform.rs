@@ -62,8 +62,10 @@ impl Shared {
         match action {
             Action::RequestPlan { request, trigger } => {
                 let context = trigger.map(|trigger| replan_context(run, trigger));
+                let answers = run.plan_answers().to_vec();
                 let spec = Arc::clone(run.spec());
-                let message = Message::Plan(Arc::new(PlanRequest { run: id, request, spec, context }));
+                let message =
+                    Message::Plan(Arc::new(PlanRequest { run: id, request, spec, context, answers }));
                 self.publish(Subject::Planner, message).await;
             }
             Action::RequestReplan { basis, trigger } => {

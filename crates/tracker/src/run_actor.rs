@@ -185,6 +185,9 @@ impl State {
                     PlanOutcome::None { code, message, .. } => {
                         self.take(me, reply(Proposal::None { code, message })).await
                     }
+                    PlanOutcome::Question { question } => {
+                        self.take(me, reply(Proposal::Question { question })).await
+                    }
                 }
             }
             Message::Reply {
@@ -218,8 +221,10 @@ impl State {
                 self.take(me, Input::Permit { step: ask.step, attempt: ask.attempt }).await
             }
             Message::Input { input, .. } => self.take(me, input).await,
-            Message::Plan(_)
+            Message::Reply { reply: Reply::Review { .. }, .. }
+            | Message::Plan(_)
             | Message::Replan(_)
+            | Message::Review(_)
             | Message::Step(_)
             | Message::Cancel(_)
             | Message::PermitAnswer(_) => {

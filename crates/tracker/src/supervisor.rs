@@ -360,6 +360,7 @@ fn run_of(message: &Message) -> Option<RunId> {
         Message::PermitRequest(ask) => Some(ask.run),
         Message::Plan(_)
         | Message::Replan(_)
+        | Message::Review(_)
         | Message::Step(_)
         | Message::Cancel(_)
         | Message::PermitAnswer(_) => None,

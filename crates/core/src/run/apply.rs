@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::{
     WORKER_GRACE,
     cause::{Origin, output_of, usage_of},
-    state::{CheckRun, End, PlanVersion, Proposed, Replan, Run, StepState, Timer},
+    state::{CheckRun, End, PlanQuestion, PlanVersion, Proposed, Replan, Run, StepState, Timer},
 };
 use crate::{
     action::Trigger,
     digest::Digest,
     event::{Event, Gate},
-    id::StepId,
-    input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal},
+    id::{PLAN_STEP, StepId},
+    input::{AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanAnswer, Proposal},
     payload::Output,
     plan::Then,
     policy::Strategy,
@@ -49,11 +49,8 @@ impl Run {
             Event::StepExpanded { step, items } => self.expand(step, *items),
             Event::StepReady { step } => self.change(step, StepState::Queued),
             Event::StepReused { step } => self.reuse(step),
-            Event::QuestionAsked { step, question } => {
-                self.close_replan(step);
-                self.change(step, StepState::Asking { since: at, question: question.clone() });
-            }
-            Event::QuestionAnswered { .. } => {}
+            Event::QuestionAsked { step, question } => self.question_asked(at, step, question.as_ref()),
+            Event::QuestionAnswered { step, by } => self.question_answered(step, by, cause),
             Event::AttemptStarted { step, attempt, verify } => {
                 self.attempt_started(at, step, *attempt, *verify)
             }
@@ -131,12 +128,41 @@ impl Run {
             Input::Command(command) if matches!(command.kind, CommandKind::Revise { .. }) => {
                 Some(Arc::new(Trigger::GoalRevised))
             }
-            _ => self.replan.take().map(|r| r.trigger),
+            _ => {
+                let asked = self.plan_question.take().and_then(|asked| asked.trigger);
+                self.replan.take().map(|r| r.trigger).or(asked)
+            }
         };
+        self.close_question();
         self.plan_requests = request;
         self.plan_request = Some((request, trigger));
         self.replan = None;
         self.withdraw_proposal();
+    }
+
+    fn question_asked(&mut self, at: Timestamp, step: &StepId, question: Option<&String>) {
+        if let (PLAN_STEP, Some(question)) = (step.as_str(), question) {
+            let trigger = self.plan_request.take().and_then(|(_, trigger)| trigger);
+            self.withdraw_proposal();
+            self.plan_question = Some(PlanQuestion { question: question.clone(), since: at, trigger });
+            self.timers.insert((at.plus(self.spec.approval.timeout), Timer::StepWait(step.clone())));
+            return;
+        }
+        self.close_replan(step);
+        self.change(step, StepState::Asking { since: at, question: question.cloned() });
+    }
+
+    fn question_answered(&mut self, step: &StepId, by: &str, cause: &Input) {
+        let Input::Command(Command { kind: CommandKind::Answer { value, .. }, .. }) = cause else { return };
+        let Some(asked) = self.plan_question.as_ref().filter(|_| step.as_str() == PLAN_STEP) else { return };
+        let question = asked.question.clone();
+        self.plan_answers.push(PlanAnswer { question, answer: Arc::clone(value), by: by.to_owned() });
+    }
+
+    fn close_question(&mut self) {
+        self.plan_question = None;
+        self.timers
+            .retain(|(_, timer)| !matches!(timer, Timer::StepWait(step) if step.as_str() == PLAN_STEP));
     }
 
     fn withdraw_proposal(&mut self) {
@@ -168,6 +194,7 @@ impl Run {
 
     fn plan_proposed(&mut self, version: u32, parent: Option<u32>, envelope_digest: Digest, cause: &Input) {
         self.withdraw_proposal();
+        self.close_question();
         self.proposals = version;
         let request = self.plan_request.take();
         let Some(mut origin) = Origin::of(cause, request.and_then(|(_, trigger)| trigger)) else { return };
@@ -434,6 +461,7 @@ impl Run {
         self.end = Some(End { status, at, failure, reason });
         self.paused = None;
         self.plan_request = None;
+        self.plan_question = None;
         self.replan = None;
         self.proposed = None;
         self.failures.clear();

@@ -29,13 +29,17 @@ impl<'a> Origin<'a> {
         match cause {
             Input::Planned(reply) => {
                 let again = trigger.as_ref();
+                let why = match &reply.proposal {
+                    Proposal::Valid { plan, .. } if again.is_some() => plan.plan().rationale.clone(),
+                    _ => None,
+                };
                 Some(Self {
                     proposal: &reply.proposal,
                     trigger: again.map_or("goal", |t| t.name()).to_owned(),
                     step: again.and_then(|t| t.step().cloned()),
                     decision: if again.is_some() { "full_replan" } else { "plan" }.to_owned(),
                     by: reply.by.clone(),
-                    reason: String::new(),
+                    reason: why.unwrap_or_default(),
                 })
             }
             Input::Replanned(reply) => Some(Self {

@@ -9,7 +9,7 @@ use crate::{
     action::Trigger,
     digest::Digest,
     event::{Event, Gate, RunFailure},
-    id::StepId,
+    id::{PLAN_STEP, StepId},
     input::{Command, CommandKind, Proposal, Resolution, Verdicts},
     tool::Effect,
     view::Status,
@@ -120,7 +120,9 @@ impl Turn<'_> {
                     findings.iter().filter(|f| f.is_error()).map(ToString::to_string).collect();
                 Err(Rejection::Plan(errors.join("; ")))
             }
-            Proposal::None { message, .. } => Err(Rejection::Plan(message.clone())),
+            Proposal::None { message, .. } | Proposal::Question { question: message } => {
+                Err(Rejection::Plan(message.clone()))
+            }
         }
     }
 
@@ -131,6 +133,9 @@ impl Turn<'_> {
         value: &Value,
         verdicts: &Verdicts,
     ) -> Result<(), Rejection> {
+        if step.as_str() == PLAN_STEP {
+            return self.answer_planner(by, step);
+        }
         let at = self.run.position(step.as_str()).ok_or_else(|| Rejection::UnknownStep(step.clone()))?;
         let StepState::Asking { question, .. } = &self.run.steps[at as usize].state else {
             return Err(Rejection::NotWaiting(format!("step `{step}` asks nothing")));
@@ -161,6 +166,17 @@ impl Turn<'_> {
             }
             _ => return Err(Rejection::Answer("say \"retry\", \"skip\" or \"fail\"".to_owned())),
         }
+        Ok(())
+    }
+
+    /// Asks the planner again, now that its question is answered.
+    fn answer_planner(&mut self, by: &str, step: &StepId) -> Result<(), Rejection> {
+        let Some(question) = &self.run.plan_question else {
+            return Err(Rejection::NotWaiting("the planner asks nothing".to_owned()));
+        };
+        let trigger = question.trigger.clone();
+        self.emit(Event::QuestionAnswered { step: step.clone(), by: by.to_owned() });
+        self.request_plan(trigger);
         Ok(())
     }
 

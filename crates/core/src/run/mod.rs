@@ -44,6 +44,7 @@ use crate::{
 };
 
 pub use effects::PERMIT_DENIED;
+pub use planning::QUESTIONS_MAX;
 pub use query::Found;
 pub use state::{PlanVersion, Run, StepRun, StepState, Timer};
 

@@ -12,11 +12,14 @@ use crate::{
     failure::{Failure, FailureKind},
     finding::Finding,
     goal::ApprovalMode,
-    id::StepId,
+    id::{PLAN_STEP, StepId},
     input::{AttemptOutcome, AttemptReply, PlanReply, Proposal},
     plan::CompiledPlan,
     tool::Effect,
 };
+
+/// Questions that planners may ask in one run: who needs a fourth has not understood the goal.
+pub const QUESTIONS_MAX: usize = 3;
 
 /// The pseudo step whose items are the assumptions of a proposed plan.
 const ASSUMPTION: &str = "assumption";
@@ -43,7 +46,18 @@ impl Turn<'_> {
             },
             Proposal::Invalid { findings, .. } => self.no_plan("invalid_plan", &summary(findings)),
             Proposal::None { code, message } => self.no_plan(code, message),
+            Proposal::Question { question } => self.ask_about_plan(question),
         }
+    }
+
+    /// Asks a person what the planner must know.
+    fn ask_about_plan(&mut self, question: &str) {
+        let Ok(step) = PLAN_STEP.parse::<StepId>() else { return };
+        if self.run.plan_answers.len() >= QUESTIONS_MAX {
+            let message = format!("the planner asked more than {QUESTIONS_MAX} questions; now: {question}");
+            return self.no_plan("questions", &message);
+        }
+        self.emit(Event::QuestionAsked { step, question: Some(question.to_owned()) });
     }
 
     fn no_plan(&mut self, code: &str, message: &str) {

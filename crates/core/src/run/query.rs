@@ -6,6 +6,7 @@ use super::state::{PlanVersion, Run, StepRun, StepState, Timer};
 use crate::{
     action::{Action, Dispatch},
     id::{RunId, StepId},
+    input::PlanAnswer,
     payload::Output,
     plan::{Step, StepKind},
     time::Timestamp,
@@ -52,13 +53,15 @@ impl Run {
         if self.paused.is_some() {
             return Status::Paused;
         }
-        if self.proposed.as_ref().is_some_and(|p| p.asked_at.is_some()) && self.in_flight == 0 {
+        let asks =
+            self.plan_question.is_some() || self.proposed.as_ref().is_some_and(|p| p.asked_at.is_some());
+        if asks && self.in_flight == 0 {
             return Status::Waiting;
         }
         if self.versions.is_empty() {
             return Status::Planning;
         }
-        if self.replan.is_some() || self.plan_request.is_some() || self.proposed.is_some() {
+        if self.replan.is_some() || self.is_planning() {
             return Status::Replanning;
         }
         let idle = self.in_flight == 0
@@ -220,6 +223,17 @@ impl Run {
         self.replans_of.get(id).copied().unwrap_or(0)
     }
 
+    /// Returns whether a plan is being made, asked about, or looked at.
+    pub(super) fn is_planning(&self) -> bool {
+        self.plan_request.is_some() || self.plan_question.is_some() || self.proposed.is_some()
+    }
+
+    /// Returns what people answered to the planner's questions, oldest first.
+    #[must_use]
+    pub fn plan_answers(&self) -> &[PlanAnswer] {
+        &self.plan_answers
+    }
+
     /// Returns what the run waits for first.
     #[must_use]
     pub fn waiting(&self) -> Option<WaitKind> {
@@ -228,6 +242,9 @@ impl Run {
         }
         if self.proposed.as_ref().is_some_and(|p| p.asked_at.is_some()) {
             return Some(self.plan_wait());
+        }
+        if self.plan_question.is_some() {
+            return Some(WaitKind::Question);
         }
         self.waits.first().and_then(|at| wait_kind(&self.steps[*at as usize].state))
     }
@@ -315,8 +332,7 @@ impl Run {
             && !self.is_held
             && self.paused.is_none()
             && self.replan.is_none()
-            && self.plan_request.is_none()
-            && self.proposed.is_none()
+            && !self.is_planning()
             && self.failures.is_empty()
     }
 

@@ -16,7 +16,7 @@ impl Turn<'_> {
     /// whether it did.
     pub(super) fn request_replan(&mut self) -> bool {
         let run = &self.run;
-        let deciding = run.replan.is_some() || run.plan_request.is_some() || run.proposed.is_some();
+        let deciding = run.replan.is_some() || run.is_planning();
         if deciding || run.paused.is_some() {
             return false;
         }
@@ -95,7 +95,9 @@ impl Turn<'_> {
                     findings.iter().filter(|f| f.is_error()).map(ToString::to_string).collect();
                 Some(errors.join("; "))
             }
-            Some(Proposal::None { message, .. }) => Some(message.clone()),
+            Some(Proposal::None { message, .. } | Proposal::Question { question: message }) => {
+                Some(message.clone())
+            }
             None => Some("the decision brought no plan".to_owned()),
         };
         match (refusal, &reply.proposal) {

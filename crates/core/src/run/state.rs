@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     goal::RunSpec,
     id::{RunId, StepId},
+    input::PlanAnswer,
     payload::Output,
     plan::CompiledPlan,
     time::Timestamp,
@@ -34,6 +35,9 @@ pub struct Run {
     /// The plan request that has no answer yet, and why it was made.
     pub(super) plan_request: Option<(u32, Option<Arc<Trigger>>)>,
     pub(super) plan_requests: u32,
+    /// What the planner asked and nobody has answered.
+    pub(super) plan_question: Option<PlanQuestion>,
+    pub(super) plan_answers: Vec<PlanAnswer>,
     pub(super) proposed: Option<Proposed>,
     /// The newest version that was proposed.
     pub(super) proposals: u32,
@@ -99,6 +103,8 @@ impl Run {
             paused: None,
             plan_request: None,
             plan_requests: 0,
+            plan_question: None,
+            plan_answers: Vec::new(),
             proposed: None,
             proposals: 0,
             versions: Vec::new(),
@@ -143,6 +149,15 @@ pub(super) struct End {
     pub(super) at: Timestamp,
     pub(super) failure: Option<RunFailure>,
     pub(super) reason: Option<String>,
+}
+
+/// A planner's question, in the place of the plan that was requested.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PlanQuestion {
+    pub(super) question: String,
+    pub(super) since: Timestamp,
+    /// Why the plan was requested.
+    pub(super) trigger: Option<Arc<Trigger>>,
 }
 
 /// A plan that is checked and not yet in force.

@@ -9,10 +9,11 @@ use super::{
 use crate::{
     digest::Digest,
     event::RunFailure,
+    id::PLAN_STEP,
     plan::{Step, StepKind},
     view::{
         JournalView, PlanStepView, PlanView, ReplanView, RunView, Status, StepStatus, StepView, UsageView,
-        WaitView,
+        WaitKind, WaitView,
     },
 };
 
@@ -87,6 +88,15 @@ impl Run {
                 commands: Vec::new(),
             });
         }
+        waits.extend(self.plan_question.as_ref().map(|asked| WaitView {
+            kind: WaitKind::Question,
+            step: PLAN_STEP.parse().ok(),
+            digest: None,
+            question: Some(asked.question.clone()),
+            schema: None,
+            since: asked.since,
+            commands: Vec::new(),
+        }));
         waits.extend(self.waits.iter().filter_map(|at| self.step_wait(*at)));
         waits
     }

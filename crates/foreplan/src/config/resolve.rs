@@ -213,14 +213,23 @@ impl Project {
                 })?;
                 Ok(PlannerSpec::Runbook { plan: Arc::new(PlanFile::read(&self.folder.join(path))?.plan) })
             }
-            PlannerKind::Model => Err(self
-                .source
-                .place(
-                    Problem::new("planner.kind", "this build has no model planner")
-                        .fix("use `kind = \"derive\"` with `produce`, or `kind = \"runbook\"`"),
-                )
-                .into()),
+            PlannerKind::Model => self.model().map(|model| PlannerSpec::Model { model }),
         }
+    }
+
+    fn model(&self) -> Result<String, Error> {
+        let problem = match self.file.planner.model.as_deref() {
+            Some(model)
+                if model.split_once('/').is_some_and(|(by, name)| !by.is_empty() && !name.is_empty()) =>
+            {
+                return Ok(model.to_owned());
+            }
+            Some(model) => {
+                Problem::new("planner.model", format!("`{model}` does not name a provider and a model"))
+            }
+            None => Problem::new("planner", "a model planner needs a model"),
+        };
+        Err(self.source.place(problem.fix("add `model = \"provider/name\"` under [planner]")).into())
     }
 
     fn derive(&self, overrides: &Overrides) -> Result<PlannerSpec, Error> {

@@ -11,8 +11,9 @@ use foreplan_core::{
 };
 use foreplan_executor::{Executor, Logs, Options as ExecutorOptions, system_clock};
 use foreplan_journal::Store;
-use foreplan_planner::{Planner, Planners};
-use foreplan_replanner::{Replanner, Replanners};
+use foreplan_model::Models;
+use foreplan_planner::{ModelPlanner, ModelReviewer, Planner, Planners};
+use foreplan_replanner::{ModelReplanner, Replanner, Replanners};
 use foreplan_tools::{Specialist, Tool, Toolbox};
 use foreplan_tracker::Deps;
 use parking_lot::Mutex;
@@ -50,6 +51,7 @@ pub struct Builder {
     bus: Option<Arc<dyn Bus>>,
     planners: Planners,
     replanners: Replanners,
+    models: Option<Arc<dyn Models>>,
     on_approval: Option<OnApproval>,
     log: Option<Logs>,
     active_runs_max: usize,
@@ -75,6 +77,7 @@ impl Default for Builder {
             bus: None,
             planners: Planners::default(),
             replanners: Replanners::default(),
+            models: None,
             on_approval: None,
             log: None,
             active_runs_max: ACTIVE_RUNS_MAX,
@@ -131,6 +134,19 @@ impl Builder {
     pub fn produce<S: Into<String>>(self, artifacts: impl IntoIterator<Item = S>) -> Self {
         let produce = artifacts.into_iter().map(Into::into).collect();
         self.planner(PlannerSpec::Derive { produce })
+    }
+
+    /// Has plans made by a model of [`Builder::models`]: `provider/name`.
+    #[must_use]
+    pub fn model_planner(self, model: impl Into<String>) -> Self {
+        self.planner(PlannerSpec::Model { model: model.into() })
+    }
+
+    /// Says where models are found, for planners, replanners and reviewers.
+    #[must_use]
+    pub fn models(mut self, models: Arc<dyn Models>) -> Self {
+        self.models = Some(models);
+        self
     }
 
     /// Brings a planner of the program's own, and uses it.
@@ -252,13 +268,21 @@ impl Builder {
             Executor::spawn(Arc::clone(&bus), Arc::clone(&toolbox), Arc::clone(&payloads), options)
                 .await
                 .map_err(|e| start(&e))?;
-        let planner = foreplan_planner::spawn(Arc::clone(&bus), self.planners, Arc::new(source(&inventory)))
+        let (mut planners, mut replanners, mut reviewer) = (self.planners, self.replanners, None);
+        if let Some(models) = self.models {
+            let clock = system_clock();
+            planners = planners.with(ModelPlanner::new(Arc::clone(&models), Arc::clone(&clock)));
+            replanners = replanners.with(ModelReplanner::new(Arc::clone(&models), Arc::clone(&clock)));
+            let reviews = Arc::new(ModelReviewer::new(models, Arc::clone(&payloads), clock));
+            let spawned = foreplan_planner::spawn_reviewer(Arc::clone(&bus), reviews).await;
+            reviewer = Some(spawned.map_err(|e| start(&e))?);
+        }
+        let planner = foreplan_planner::spawn(Arc::clone(&bus), planners, Arc::new(source(&inventory)))
             .await
             .map_err(|e| start(&e))?;
-        let replanner =
-            foreplan_replanner::spawn(Arc::clone(&bus), self.replanners, Arc::new(source(&inventory)))
-                .await
-                .map_err(|e| start(&e))?;
+        let replanner = foreplan_replanner::spawn(Arc::clone(&bus), replanners, Arc::new(source(&inventory)))
+            .await
+            .map_err(|e| start(&e))?;
         let deps = Deps {
             bus: Arc::clone(&bus),
             journal: Arc::clone(&store.journal) as _,
@@ -281,6 +305,7 @@ impl Builder {
                 executor,
                 planner,
                 replanner,
+                reviewer,
                 on_approval: self.on_approval,
                 defaults: self.defaults,
                 mine: Mutex::new(HashSet::new()),

@@ -282,6 +282,9 @@ impl System {
         inner.tracker.stop().await;
         inner.planner.stop().await;
         inner.replanner.stop().await;
+        if let Some(reviewer) = &inner.reviewer {
+            reviewer.stop().await;
+        }
         let mine: Vec<RunId> = inner.mine.lock().drain().collect();
         if let Some(trail) = &inner.trail {
             trail.finish(&mine).await;

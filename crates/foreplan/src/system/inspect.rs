@@ -123,7 +123,8 @@ impl System {
             move |message| answers.send(message).map_err(|_| foreplan_bus::Error::Gone("plan".to_owned()));
         self.inner.bus.serve(subject.clone(), Box::new(consumer));
         let request =
-            Message::Plan(Arc::new(PlanRequest { run, request: 1, spec: Arc::clone(&spec), context: None }));
+            PlanRequest { run, request: 1, spec: Arc::clone(&spec), context: None, answers: Vec::new() };
+        let request = Message::Plan(Arc::new(request));
         let asked = self.inner.bus.publish(Subject::Planner, request).await;
         let answer = match asked {
             Ok(()) => answered.recv().await,
@@ -138,6 +139,13 @@ impl System {
                 reply: Reply::Plan { outcome: PlanOutcome::None { code, message, findings }, .. },
                 ..
             }) => Err(Error::NoPlan { code, message, findings }),
+            Some(Message::Reply {
+                reply: Reply::Plan { outcome: PlanOutcome::Question { question }, .. },
+                ..
+            }) => {
+                let message = format!("the planner asks: {question} (say it in the goal or in the guidance)");
+                Err(Error::NoPlan { code: "question".to_owned(), message, findings: Vec::new() })
+            }
             _ => Err(no_answer()),
         }
     }

@@ -45,6 +45,7 @@ struct Inner {
     executor: ExecutorHandle,
     planner: Handle,
     replanner: Handle,
+    reviewer: Option<Handle>,
     on_approval: Option<OnApproval>,
     defaults: builder::Defaults,
     /// Runs that this process carries on.

@@ -106,6 +106,7 @@ fn proposal(proposal: &Proposal) -> String {
                 findings.iter().filter(|f| f.is_error()).map(ToString::to_string).collect();
             format!("a plan that cannot be adopted: {}", all.join("; "))
         }
+        Proposal::Question { question } => format!("a question: {question}"),
         Proposal::None { code, message } => format!("no plan ({code}): {message}"),
     }
 }

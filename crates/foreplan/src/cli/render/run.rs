@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use foreplan_core::{
-    id::StepId,
+    id::{PLAN_STEP, StepId},
     view::{RunView, Status, StepStatus, StepView, WaitKind, WaitView},
 };
 
@@ -194,6 +194,9 @@ pub fn what(wait: &WaitView) -> String {
         WaitKind::PlanApproval => "The plan waits for your approval".to_owned(),
         WaitKind::ReplanApproval => "The changed plan waits for your approval".to_owned(),
         WaitKind::StepApproval => format!("Step {step} waits for your approval"),
+        WaitKind::Question if step == PLAN_STEP => {
+            format!("The planner asks: {}", clean(wait.question.as_deref().unwrap_or("?")))
+        }
         WaitKind::Question => {
             format!("Step {step} asks: {}", clean(wait.question.as_deref().unwrap_or("?")))
         }

@@ -244,7 +244,9 @@ fn taken_apart(proposal: Proposal) -> Result<(Plan, Option<Envelope>, Vec<Findin
             Ok((plan.plan().as_ref().clone(), Some(envelope.as_ref().clone()), findings))
         }
         Proposal::Invalid { plan, findings } => Ok((plan.as_ref().clone(), None, findings)),
-        Proposal::None { message, .. } => Err(Failure::new(Exit::NoPlan, message)),
+        Proposal::None { message, .. } | Proposal::Question { question: message } => {
+            Err(Failure::new(Exit::NoPlan, message))
+        }
     }
 }
 

@@ -70,7 +70,9 @@ fn valid(proposal: Proposal) -> Result<Proposal, Failure> {
             Err(Failure::new(Exit::NoPlan, "the edited plan cannot be adopted; nothing changed")
                 .findings(findings))
         }
-        Proposal::None { message, .. } => Err(Failure::new(Exit::NoPlan, message)),
+        Proposal::None { message, .. } | Proposal::Question { question: message } => {
+            Err(Failure::new(Exit::NoPlan, message))
+        }
     }
 }
 
