@@ -30,6 +30,7 @@ pub mod json;
 pub mod payload;
 pub mod plan;
 pub mod policy;
+pub mod replay;
 pub mod review;
 pub mod run;
 pub mod time;

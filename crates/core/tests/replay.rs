@@ -1,0 +1,105 @@
+//! Journals decided again.
+
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+#[path = "run/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use foreplan_core::{
+    budget::Limits,
+    event::{Entry, Event},
+    goal::ApprovalMode,
+    input::CommandKind,
+    policy::{ReplanDecision, ReplanPolicy, Rule},
+    replay::{Otherwise, Policy, What, replay},
+};
+use serde_json::json;
+use support::{Harness, broken, hopeless, run_id, spec};
+
+fn entries(h: &Harness) -> Vec<Arc<Entry>> {
+    h.entries.iter().cloned().map(Arc::new).collect()
+}
+
+fn policy() -> Policy {
+    Policy { approval: ApprovalMode::Auto, replan: ReplanPolicy::default(), limits: Limits::default() }
+}
+
+/// A run with retries, an unknown outcome, a replan and a pause.
+fn eventful() -> Harness {
+    let plan = json!([
+        {"id": "a", "tool": "read", "on_failure": {"attempts": 2}},
+        {"id": "send", "tool": "send", "needs": ["a"]},
+    ]);
+    let (mut h, _) = Harness::started(spec(), &plan);
+    h.fails("a", 1, broken());
+    h.wake();
+    h.takeover();
+    h.wake();
+    h.fails("a", 3, hopeless());
+    h.decide(ReplanDecision::Retry, None);
+    h.go();
+    h.command(CommandKind::Pause);
+    h.command(CommandKind::Resume);
+    h.ok("a", 4);
+    h.permit("send", 1);
+    h.ok("send", 1);
+    assert!(h.run.status().is_ended());
+    h
+}
+
+#[test]
+fn a_journal_that_is_decided_again_is_the_same() {
+    assert_eq!(replay(run_id(), &entries(&eventful()), None), []);
+}
+
+#[test]
+fn a_decision_that_would_not_be_made_now_is_named_and_leads_to_no_others() {
+    let mut entries = entries(&eventful());
+    let at = entries
+        .iter()
+        .position(|e| e.events.iter().any(|e| matches!(e, Event::RetryScheduled { .. })))
+        .unwrap();
+    let changed = Arc::make_mut(&mut entries[at]);
+    for event in &mut changed.events {
+        if let Event::RetryScheduled { at, .. } = event {
+            at.0 += 1;
+        }
+    }
+    let found = replay(run_id(), &entries, None);
+    assert_eq!(found.first().map(|o| o.seq), Some(at as u64), "{found:?}");
+    assert!(matches!(found[0].what, What::Events { .. }));
+    assert!(found.len() <= 2, "{found:?}");
+}
+
+#[test]
+fn a_mode_that_asks_would_have_asked() {
+    let strict = Policy { approval: ApprovalMode::Always, ..policy() };
+    let found = replay(run_id(), &entries(&eventful()), Some(&strict));
+    let Some(Otherwise { what: What::Events { now, .. }, .. }) = found.first() else { panic!("{found:?}") };
+    assert!(now.iter().any(|e| matches!(e, Event::ApprovalRequested { .. })), "{now:?}");
+}
+
+#[test]
+fn rules_that_were_changed_say_what_they_would_have_decided() {
+    let rule = Rule {
+        when: "failure.code == \"broken\"".to_owned(),
+        times: None,
+        retry: false,
+        skip: true,
+        insert: None,
+        replace: None,
+        full_replan: false,
+        finish: false,
+        fail: None,
+        ask: None,
+    };
+    let replan = ReplanPolicy { rules: vec![rule], ..ReplanPolicy::default() };
+    let found = replay(run_id(), &entries(&eventful()), Some(&Policy { replan, ..policy() }));
+    let rules = found.iter().find_map(|o| match &o.what {
+        What::Rules { recorded, now } => Some((recorded.as_str(), now.as_str())),
+        _ => None,
+    });
+    assert_eq!(rules, Some(("test decided retry", "skip")), "{found:?}");
+}
