@@ -18,7 +18,11 @@ test:
 
 # Accept what the golden transcripts say now; read the diff before you commit it
 golden-update:
-    UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo test -p foreplan
+    UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo test -p foreplan -p foreplan-telemetry -p foreplan-tests
+
+# Build Jaeger, outside of the clone, for the tests that read traces back
+jaeger:
+    sh deploy/jaeger.sh
 
 # Run one seed of the simulation (docs/simulation.md)
 sim seed:

@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the real binary on copies of real projects.
 
+mod jaeger;
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -8,9 +10,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use jaeger::Jaeger;
+
 /// A copy of an example, with the binary that is under test.
 pub struct Project {
     folder: TempDir,
+    env: Vec<(String, String)>,
 }
 
 /// What a command came to.
@@ -29,7 +34,7 @@ impl Project {
     #[must_use]
     pub fn example(name: &str) -> Self {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-        Self { folder: foreplan_testkit::copy_project(examples.join(name)) }
+        Self { folder: foreplan_testkit::copy_project(examples.join(name)), env: Vec::new() }
     }
 
     /// Returns an empty folder.
@@ -39,7 +44,14 @@ impl Project {
     /// If there can be none.
     #[must_use]
     pub fn empty() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new() }
+    }
+
+    /// Sets a variable of the environment of all commands from now on.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Returns the project's folder.
@@ -100,6 +112,8 @@ impl Project {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env_remove("FOREPLAN_PROJECT").env("NO_COLOR", "1").env("USER", "tester");
         command
     }

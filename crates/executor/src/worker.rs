@@ -10,6 +10,7 @@ use foreplan_core::{
     payload::Output,
     run::PERMIT_DENIED,
     tool::Effect,
+    trace::TraceParent,
 };
 use foreplan_protocol::{Message, PermitRequest, StepRequest, Subject};
 use foreplan_tools::Call;
@@ -20,6 +21,7 @@ use ractor::{
 };
 use serde_json::Value;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::{
     attempt::{Attempt, Stage},
@@ -76,8 +78,23 @@ impl StepWorker {
 
     async fn run(&self, mut attempt: Attempt) {
         attempt.begin(&self.name);
-        let outcome = self.perform(&mut attempt).await;
-        attempt.answer(outcome).await;
+        let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
+        let place = TraceParent::work(*run, step, *number);
+        let span = tracing::info_span!(
+            "attempt",
+            %run,
+            %step,
+            attempt = number,
+            trace_id = %run.0.simple(),
+            span_id = %place.span,
+            worker = %self.name
+        );
+        async {
+            let outcome = self.perform(&mut attempt).await;
+            attempt.answer(outcome).await;
+        }
+        .instrument(span)
+        .await;
     }
 
     async fn perform(&self, attempt: &mut Attempt) -> Result<Output, Failure> {

@@ -213,8 +213,8 @@ impl Lane {
                 next
             };
             let Some(run) = next else {
-                self.done.notify_waiters();
                 if !self.reload(&sending).await {
+                    self.done.notify_waiters();
                     self.rest(pace).await;
                 }
                 continue;
@@ -233,15 +233,16 @@ impl Lane {
 
     /// Asks the store for runs of earlier processes, if that is due. Returns whether there are any.
     async fn reload(&self, sending: &Sending) -> bool {
-        let due = {
+        {
             let mut state = self.state.lock();
-            !state.hurry && std::mem::take(&mut state.reload)
-        };
-        if !due {
-            return false;
+            if !std::mem::take(&mut state.reload) {
+                return false;
+            }
+            state.busy = true;
         }
         let found = sending.behind(BACKLOG_MAX).await;
         let mut state = self.state.lock();
+        state.busy = false;
         let is_full = found.len() == BACKLOG_MAX;
         let refused: HashSet<RunId> = state.refused.iter().map(|(_, run)| *run).collect();
         state.backlog = found.into_iter().filter(|run| !refused.contains(run)).collect();
@@ -307,7 +308,7 @@ impl Lane {
             let done = self.done.notified();
             {
                 let state = self.state.lock();
-                let left = !state.runs.is_empty() || state.busy;
+                let left = !state.runs.is_empty() || !state.backlog.is_empty() || state.reload || state.busy;
                 if state.stats.failing.is_some() || !left {
                     return !left && state.refused.is_empty();
                 }

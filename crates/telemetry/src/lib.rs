@@ -18,6 +18,7 @@ mod exporter;
 mod file;
 #[cfg(feature = "otlp")]
 pub mod jaeger;
+pub mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod record;

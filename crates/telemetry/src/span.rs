@@ -119,10 +119,11 @@ impl Build {
         self
     }
 
-    /// Sets the times. A span never ends before it began, whatever the clocks of two machines say.
+    /// Sets the times. A span never ends before it began, whatever the clocks of two machines say; and
+    /// not at the same moment, since Jaeger changes spans of no length.
     pub(crate) fn times(mut self, start: Timestamp, end: Timestamp) -> Self {
         self.span.start_time_unix_nano = nanos(start);
-        self.span.end_time_unix_nano = nanos(end.max(start));
+        self.span.end_time_unix_nano = nanos(end.max(start)).max(nanos(start) + 1);
         self
     }
 

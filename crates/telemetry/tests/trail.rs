@@ -110,8 +110,11 @@ fn journals() -> Vec<(&'static str, Harness)> {
     verified.permit("pay", 1);
     verified.takeover();
     verified.ok_with("pay", 2, support::happened(true));
+    let (mut unplanned, _) = Harness::submit(spec());
+    unplanned.cancel();
     vec![
         ("eventful", eventful()),
+        ("unplanned", unplanned),
         ("cancelled", cancelled),
         ("rejected", rejected),
         ("patched", patched),
@@ -173,7 +176,7 @@ fn ids_are_unique_and_parents_and_links_lead_to_spans_of_the_trace() {
         for one in &spans {
             let span = &one.span;
             assert_eq!(span.trace_id, run_id().0.as_bytes(), "{name}");
-            assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{name}: {}", span.name);
+            assert!(span.end_time_unix_nano > span.start_time_unix_nano, "{name}: {}", span.name);
             let is_root = span.name == "run accepted";
             assert!(is_root == span.parent_span_id.is_empty(), "{name}: {}", span.name);
             assert!(
@@ -201,7 +204,7 @@ fn nothing_is_shown_before_it_is_closed_and_all_is_once_the_run_has_ended() {
     for record in &records {
         for span in trace.feed(record) {
             assert_eq!(span.seq, record.entry.seq);
-            assert!(span.span.end_time_unix_nano <= u64::try_from(record.entry.at.0).unwrap() * 1_000);
+            assert!(span.span.end_time_unix_nano <= u64::try_from(record.entry.at.0).unwrap() * 1_000 + 1);
         }
     }
     let names: BTreeSet<String> = spans(&h).iter().map(|s| s.span.name.clone()).collect();
@@ -275,4 +278,22 @@ fn an_entry_of_another_place_changes_nothing() {
     assert!(!first.is_empty());
     assert_eq!(trace.feed(&records[0]), []);
     assert_eq!(trace.next(), 1);
+}
+
+#[test]
+fn counters_follow_from_the_entries() {
+    let mut metrics = foreplan_telemetry::metrics::Metrics::default();
+    eventful().entries.iter().for_each(|entry| metrics.observe(entry));
+    let text = metrics.to_prometheus();
+    for line in [
+        "foreplan_attempts_total{outcome=\"succeeded\"} 3",
+        "foreplan_attempts_total{outcome=\"tool\"} 2",
+        "foreplan_attempts_total{outcome=\"worker_lost\"} 1",
+        "foreplan_runs_ended_total{outcome=\"succeeded\"} 1",
+        "foreplan_approvals_total{outcome=\"granted\"} 1",
+        "foreplan_plans_total{outcome=\"adopted\"} 1",
+        "foreplan_replans_total 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
 }

@@ -150,6 +150,28 @@ pub struct VerifyLine {
     pub fault: Option<FaultLine>,
 }
 
+/// A decision that would be another one now.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "otherwise")]
+pub struct OtherwiseLine {
+    /// The entry.
+    pub seq: u64,
+    /// What is on record.
+    pub recorded: String,
+    /// What would be decided now.
+    pub now: String,
+}
+
+/// The last line of `replay`.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "replay")]
+pub struct ReplayLine {
+    /// How many entries were decided again.
+    pub entries: usize,
+    /// How many of the decisions would be others.
+    pub otherwise: usize,
+}
+
 /// Whether Jaeger holds what the journal says.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename = "jaeger")]
@@ -158,6 +180,8 @@ pub struct JaegerLine {
     pub agrees: bool,
     /// How many spans the journal makes.
     pub spans: usize,
+    /// How many of its audit spans Jaeger holds, repetitions not counted.
+    pub held: usize,
     /// Each span on which they do not agree.
     pub differences: Vec<DifferenceLine>,
 }

@@ -81,6 +81,7 @@ fn folder(cli: &Cli) -> PathBuf {
         | Verb::Cancel(_)
         | Verb::Retry(_)
         | Verb::Audit(_)
+        | Verb::Replay(_)
         | Verb::Init(_)
         | Verb::Schema(_)
         | Verb::Prune(_)
@@ -90,9 +91,14 @@ fn folder(cli: &Cli) -> PathBuf {
 }
 
 /// Writes what the program's own parts have to say to stderr: errors, unless `FOREPLAN_LOG` asks for
-/// more. What a person has to know is printed by the verbs.
+/// more; as JSON lines if `FOREPLAN_LOG_FORMAT=json`. What a person has to know is printed by the verbs.
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FOREPLAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::env::var("FOREPLAN_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.with_target(false).init();
+    }
 }

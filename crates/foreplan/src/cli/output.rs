@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use foreplan_core::time::Timestamp;
+use foreplan_telemetry::Redact;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     args::{ColorWhen, Global},
@@ -33,6 +35,8 @@ pub struct Output {
     stderr: Paint,
     /// Commands that work where they are printed.
     pub hints: Hints,
+    /// What is shown to nobody.
+    pub redact: Redact,
     began: bool,
 }
 
@@ -45,6 +49,7 @@ impl Output {
             stdout: Paint::new(!global.json && colored(global.color, io::stdout().is_terminal())),
             stderr: Paint::new(colored(global.color, io::stderr().is_terminal())),
             hints: Hints::default(),
+            redact: Redact::default(),
             began: false,
         }
     }
@@ -85,6 +90,7 @@ impl Output {
 
     /// Prints a result.
     pub fn result(&mut self, text: &str) {
+        let text = &self.redact.apply(text);
         let mut out = io::stdout().lock();
         // A reader that went away has seen all that it wants.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -101,14 +107,17 @@ impl Output {
 
     /// Prints one object for programs, and no line before it.
     pub fn object(&mut self, value: &impl Serialize) {
-        let mut text = serde_json::to_string(value).unwrap_or_default();
-        text.push('\n');
-        self.result(&text);
+        let mut value = serde_json::to_value(value).unwrap_or_default();
+        if !self.redact.is_empty() {
+            redact(&mut value, &self.redact);
+        }
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(format!("{value}\n").as_bytes()).and_then(|()| out.flush());
     }
 
     /// Prints something that is no result.
     pub fn note(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+        let _ = writeln!(io::stderr().lock(), "{}", self.redact.apply(text.trim_end_matches('\n')));
     }
 
     /// Prints why a command did not do its work, and returns what to exit with.
@@ -121,6 +130,22 @@ impl Output {
         }
         self.note(&text);
         failure.exit
+    }
+}
+
+/// Replaces texts inside a document, so that it stays one.
+fn redact(value: &mut Value, patterns: &Redact) {
+    match value {
+        Value::String(text) => *text = patterns.apply(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, patterns)),
+        Value::Object(fields) => {
+            let cleaned = std::mem::take(fields).into_iter().map(|(name, mut field)| {
+                redact(&mut field, patterns);
+                (patterns.apply(&name), field)
+            });
+            *fields = cleaned.collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

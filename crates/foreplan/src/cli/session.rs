@@ -73,6 +73,7 @@ impl Session {
         means: Means,
     ) -> Result<(Place, System, Logs), Failure> {
         let place = Place::find(output, global, named)?;
+        output.redact = traces::options(&place)?.redact;
         let toolbox = match means {
             Means::Tools => place.project.toolbox()?,
             Means::Record | Means::Look => Toolbox::new([], [])?,

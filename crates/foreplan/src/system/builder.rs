@@ -19,7 +19,7 @@ use foreplan_tracker::Deps;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Error, Inner, OnApproval, System, Traces, drive, trail::Trail};
+use super::{Error, Inner, OnApproval, System, Traces, drive, metrics::Counted, trail::Trail};
 use crate::system::outcome::Approval as Said;
 
 /// Runs that one process carries on at once: an actor and its state take a few kilobytes each.
@@ -293,6 +293,7 @@ impl Builder {
         };
         let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
         let inbox = tokio::spawn(drive::read_inbox(store.clone(), tracker.clone(), INBOX_INTERVAL));
+        let counted = Counted::begin(tracker.progress());
         let is_wanted = !self.traces.sinks.is_empty();
         let trail = is_wanted.then(|| Trail::begin(&store, tracker.progress(), self.traces));
         Ok(System {
@@ -311,6 +312,7 @@ impl Builder {
                 mine: Mutex::new(HashSet::new()),
                 inbox,
                 trail,
+                counted,
             }),
         })
     }

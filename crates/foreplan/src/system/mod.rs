@@ -7,6 +7,7 @@ mod builder;
 mod drive;
 mod error;
 mod inspect;
+mod metrics;
 mod outcome;
 mod trail;
 
@@ -52,6 +53,7 @@ struct Inner {
     mine: Mutex<HashSet<RunId>>,
     inbox: tokio::task::JoinHandle<()>,
     trail: Option<trail::Trail>,
+    counted: metrics::Counted,
 }
 
 impl System {

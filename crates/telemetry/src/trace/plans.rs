@@ -132,6 +132,12 @@ impl Current {
 
 impl Trace {
     pub(super) fn plan_requested(&mut self, at: At<'_>) {
+        // A planner that asked a person is asked again with the answer: that is the same work.
+        let is_answer =
+            matches!(at.cause(), Input::Command(Command { kind: CommandKind::Answer { .. }, .. }));
+        if is_answer && self.plans.requested.is_some() {
+            return;
+        }
         let replan = self.plans.replan.as_ref().or_else(|| self.plans.decided_in(at.seq()));
         let replanned = replan.and_then(|replan| replan.step.clone());
         let (trigger, step) = match at.cause() {
@@ -230,6 +236,23 @@ impl Trace {
             .text(semconv::OUTCOME, "refused")
             .error("refused", self.content(reason));
         spans.push(span.done(first, at.closing, &self.options.redact));
+    }
+
+    /// Completes a request to the planner that the end of the run leaves without a plan.
+    pub(super) fn plan_abandoned(&mut self, at: At<'_>, outcome: &str) -> Option<AuditSpan> {
+        let asked = self.plans.requested.take()?;
+        self.plans.count += 1;
+        let by = self.spec.as_ref().map_or("", |spec| spec.planner.name());
+        let span = self
+            .build("plan", &self.plans.count.to_string(), Service::Planner, format!("plan {by}"))
+            .parent(self.anchor())
+            .times(asked.at, at.time())
+            .text(semconv::OPERATION, "plan")
+            .text(semconv::BY, by)
+            .text(semconv::TRIGGER, asked.trigger)
+            .text(semconv::OUTCOME, outcome)
+            .error(outcome, None);
+        Some(span.done(asked.seq, at.closing, &self.options.redact))
     }
 
     pub(super) fn replan_requested(&mut self, at: At<'_>, step: Option<&StepId>) {

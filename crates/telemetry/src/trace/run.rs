@@ -87,6 +87,7 @@ impl Trace {
         let (outcome, by, reason) = outcome(event);
         self.withdraw_all(at, outcome, spans);
         spans.extend(self.plan_closed(at, outcome, None));
+        spans.extend(self.plan_abandoned(at, outcome));
         spans.extend(self.replan_closed(at, outcome, None));
         self.abandon_attempts(at, spans);
         self.life.ends += 1;

@@ -10,8 +10,8 @@ use foreplan_core::goal::ApprovalMode;
 pub use verbs::{
     AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
     EditArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, ProjectArg, PruneArgs, RejectArgs,
-    ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs, RunsArgs, SchemaArgs,
-    ShowArgs, ToolsArgs, WatchArgs,
+    ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs, RunsArgs,
+    SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
 
 /// Plan-and-execute agents that can be audited.
@@ -108,6 +108,8 @@ pub enum Verb {
     Retry(RetryArgs),
     /// Print the record of a run: who decided what, when and why
     Audit(AuditArgs),
+    /// Make every decision of a run again, with what was recorded, and say what would be otherwise
+    Replay(ReplayArgs),
     /// List the tools of a project
     Tools(ToolsArgs),
     /// Start a project that runs without an edit

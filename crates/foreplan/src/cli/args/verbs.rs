@@ -333,6 +333,17 @@ pub struct AuditArgs {
     pub spans: bool,
 }
 
+/// Arguments of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// Decide by the approval mode, the replan rules and the limits that the project file has now
+    #[arg(long)]
+    pub policy: bool,
+}
+
 /// Arguments of `tools`.
 #[derive(Clone, Debug, Args)]
 pub struct ToolsArgs {

@@ -10,7 +10,7 @@ use foreplan_core::{
     view::RunView,
 };
 
-use super::{Look, diff, indent};
+use super::{Look, diff, evidence, indent};
 use crate::cli::{
     history::{self, Version},
     paint::{Tone, clean, clock, count, moment, span},
@@ -27,6 +27,7 @@ pub fn record(look: &Look, view: &RunView, entries: &[Arc<Entry>]) -> String {
     for entry in entries {
         block(look, entry, &versions, &mut text);
     }
+    text.push_str(&evidence::cards(look, view, entries, &versions));
     let all = entries.len();
     let _ = write!(text, "\n{all} {}", if all == 1 { "entry" } else { "entries" });
     match view.journal.head {
@@ -71,12 +72,10 @@ fn cause(input: &Input) -> Option<String> {
         Input::Planned(reply) => {
             Some(clean(&format!("planner {} answers: {}", reply.by, proposal(&reply.proposal))))
         }
-        Input::Replanned(reply) => Some(clean(&format!(
-            "replanner {} decides: {}, {}",
-            reply.by,
-            reply.decision.name(),
-            reply.reason
-        ))),
+        Input::Replanned(reply) => {
+            let (by, decision, reason) = (&reply.by, reply.decision.name(), &reply.reason);
+            Some(clean(&format!("replanner {by} decides: {decision}, {reason}")))
+        }
         Input::Result(reply) => {
             let outcome = match &reply.outcome {
                 AttemptOutcome::Output(output) => format!("output sha256:{}", output.digest().short()),
@@ -84,7 +83,11 @@ fn cause(input: &Input) -> Option<String> {
             };
             let took = span(reply.ended_at.since(reply.started_at));
             let (step, attempt, worker) = (&reply.step, reply.attempt, &reply.worker);
-            Some(clean(&format!("worker {worker} answers {step} attempt {attempt} after {took}: {outcome}")))
+            let input =
+                reply.input.map_or_else(String::new, |digest| format!("input sha256:{}, ", digest.short()));
+            Some(clean(&format!(
+                "worker {worker} answers {step} attempt {attempt} after {took}: {input}{outcome}"
+            )))
         }
         Input::Permit { step, attempt } => Some(format!("{step} attempt {attempt} asks for its permit")),
         Input::Command(command) => Some(clean(&commanded(command))),

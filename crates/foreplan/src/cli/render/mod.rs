@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod diff;
+pub mod evidence;
 pub mod list;
 pub mod plan;
 pub mod progress;

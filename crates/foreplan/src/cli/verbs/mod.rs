@@ -5,6 +5,7 @@ mod edit;
 mod init;
 mod look;
 mod record;
+mod replay;
 mod say;
 mod schema;
 mod tend;
@@ -68,6 +69,7 @@ fn needs(verb: &Verb) -> (Option<&std::path::Path>, Means) {
         | Verb::Logs(_)
         | Verb::Diff(_)
         | Verb::Audit(_)
+        | Verb::Replay(_)
         | Verb::Init(_)
         | Verb::Schema(_)
         | Verb::Completions(_) => (None, Means::Look),
@@ -86,6 +88,7 @@ async fn with_runs(session: &mut Session, verb: Verb) -> Result<Exit, Failure> {
         Verb::Logs(args) => look::logs(session, &args).await,
         Verb::Diff(args) => record::diff(session, &args).await,
         Verb::Audit(args) => record::audit(session, &args).await,
+        Verb::Replay(args) => replay::replay(session, &args).await,
         Verb::Prune(args) => record::prune(session, &args).await,
         Verb::Approve(args) => say::approve(session, args).await,
         Verb::Reject(args) => say::reject(session, args).await,

@@ -13,8 +13,8 @@ use crate::{
         error::Failure,
         exit::Exit,
         lines::{
-            CheckLine, FindingLine, JaegerLine, PlanLine, ProgressLine, RunLine, StatsLine, ToolLine,
-            VerifyLine,
+            CheckLine, FindingLine, JaegerLine, OtherwiseLine, PlanLine, ProgressLine, ReplayLine, RunLine,
+            StatsLine, ToolLine, VerifyLine,
         },
         output::{Output, VersionLine},
     },
@@ -41,6 +41,8 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("line.check", || schema_for!(CheckLine)),
     ("line.verify", || schema_for!(VerifyLine)),
     ("line.jaeger", || schema_for!(JaegerLine)),
+    ("line.otherwise", || schema_for!(OtherwiseLine)),
+    ("line.replay", || schema_for!(ReplayLine)),
     ("line.tool", || schema_for!(ToolLine)),
 ];
 

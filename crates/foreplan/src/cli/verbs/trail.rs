@@ -1,6 +1,6 @@
 //! `audit` over spans: written to a file, shown as a tree, compared with what Jaeger holds.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use foreplan_core::id::RunId;
 use foreplan_telemetry::jaeger::{self, Difference, What};
@@ -44,7 +44,9 @@ pub(super) async fn agree(session: &mut Session, run: RunId, url: &str) -> Resul
     let agrees = differences.is_empty();
     if session.output.is_json() {
         let differences = differences.iter().map(line).collect();
-        session.output.line(&JaegerLine { agrees, spans: spans.len(), differences });
+        let held: BTreeSet<_> =
+            held.iter().flatten().filter(|s| jaeger::is_audit(s)).map(|s| s["spanId"].to_string()).collect();
+        session.output.line(&JaegerLine { agrees, spans: spans.len(), held: held.len(), differences });
     } else {
         session.output.result(&said(session, run, spans.len(), held.is_some(), &differences));
     }
