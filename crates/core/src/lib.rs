@@ -23,6 +23,7 @@ pub mod event;
 pub mod expr;
 pub mod failure;
 pub mod finding;
+pub mod forecast;
 pub mod goal;
 pub mod id;
 pub mod input;

@@ -18,6 +18,9 @@ pub use compiled::{CompiledPlan, Node};
 /// The version of the plan format that this crate reads and writes.
 pub const FORMAT: u32 = 1;
 
+/// Turns of an agent step that does not say how many it may take.
+pub const ITERATIONS_DEFAULT: u32 = 8;
+
 /// A list over which a `for_each` runs may have this many items unless the step says otherwise.
 pub const ITEMS_MAX_DEFAULT: u32 = 100;
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     digest::Digest,
     failure::Failure,
+    forecast::Forecast,
     id::{Capability, RunId, StepId, ToolName},
     time::{self, Timestamp},
     tool::Effect,
@@ -187,6 +188,9 @@ pub struct PlanView {
     pub digest: Digest,
     /// Its steps, as reviewed.
     pub steps: Vec<PlanStepView>,
+    /// What it can use at most.
+    #[serde(default)]
+    pub forecast: Forecast,
 }
 
 /// A step as a plan lists it.

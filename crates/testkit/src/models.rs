@@ -34,7 +34,8 @@ impl ScriptedModels {
     pub fn answering(answers: impl IntoIterator<Item = Value>) -> Self {
         let answers: Vec<Value> = answers.into_iter().collect();
         Self::new(move |at, request| {
-            let answer = answers.get(at).unwrap_or_else(|| panic!("one request too many: {request:?}"));
+            let answer =
+                answers.get(at).unwrap_or_else(|| panic!("one request too many: {:?}", request.messages));
             let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
             Ok(Answer { text, ..Answer::default() })
         })

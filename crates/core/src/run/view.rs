@@ -9,6 +9,7 @@ use super::{
 use crate::{
     digest::Digest,
     event::RunFailure,
+    forecast::forecast,
     id::PLAN_STEP,
     plan::{Step, StepKind},
     view::{
@@ -209,6 +210,7 @@ fn plan_view(version: &PlanVersion) -> PlanView {
         version: version.version,
         digest: version.plan.digest(),
         steps: version.plan.steps().iter().enumerate().map(step_view).collect(),
+        forecast: forecast(&version.plan, &version.envelope),
     }
 }
 

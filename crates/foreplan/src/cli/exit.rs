@@ -4,6 +4,7 @@ use foreplan_core::{
     event::RunFailure,
     view::{RunView, Status},
 };
+use foreplan_model::ErrorKind;
 
 /// What a process exits with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +45,20 @@ impl Exit {
             Status::Waiting | Status::Paused => Self::Waiting,
             Status::Cancelled | Status::Rejected => Self::Rejected,
             Status::Failed => match failure {
-                Some(RunFailure::NoPlan { .. }) => Self::NoPlan,
+                Some(RunFailure::NoPlan { code, .. }) => Self::of_no_plan(code),
                 Some(RunFailure::Budget { .. } | RunFailure::ApprovalTimeout) => Self::Budget,
                 Some(RunFailure::Step { .. } | RunFailure::Decided { .. }) | None => Self::Failed,
             },
             Status::Planning | Status::Running | Status::Replanning => Self::Ok,
         }
+    }
+}
+
+impl Exit {
+    /// Returns what a command exits with that has no plan for the reason `code`.
+    #[must_use]
+    pub fn of_no_plan(code: &str) -> Self {
+        if code == ErrorKind::Unavailable.code() { Self::Unavailable } else { Self::NoPlan }
     }
 }
 

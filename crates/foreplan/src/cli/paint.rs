@@ -222,6 +222,18 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// Returns micro-dollars as `$1.50`, with as many digits as it takes to show something.
+#[must_use]
+pub fn dollars(microusd: u64) -> String {
+    let digits = match microusd {
+        0 | 10_000.. => 2,
+        100.. => 4,
+        _ => 6,
+    };
+    let text = format!("${}.{:06}", microusd / 1_000_000, microusd % 1_000_000);
+    text[..text.len() - (6 - digits)].to_owned()
+}
+
 /// Returns the text as one argument of a POSIX shell.
 #[must_use]
 pub fn shell(text: &str) -> String {

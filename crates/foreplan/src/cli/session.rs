@@ -241,8 +241,8 @@ impl From<system::Error> for Failure {
         match error {
             system::Error::Journal(error) => error.into(),
             system::Error::Tools(error) => error.into(),
-            system::Error::NoPlan { message, findings, .. } => {
-                Self::new(Exit::NoPlan, message).findings(findings)
+            system::Error::NoPlan { code, message, findings } => {
+                Self::new(Exit::of_no_plan(&code), message).findings(findings)
             }
             system::Error::Start(_) => Self::new(Exit::Internal, error.to_string()),
             system::Error::NoRun(_) | system::Error::Rejected(_) | system::Error::Refused(_) => {

@@ -49,6 +49,7 @@ pub fn replan_form(menu: &Menu) -> OutputSchema {
 fn form(name: &str, root: &str, answers: Vec<Value>, menu: &Menu) -> OutputSchema {
     let mut schema = object([field(root, json!({"anyOf": answers}))]);
     let mut definitions: Map<String, Value> = value_definitions().into_iter().collect();
+    definitions.extend(shared());
     definitions.insert("step".to_owned(), json!({"anyOf": steps(menu)}));
     schema["$defs"] = Value::Object(definitions);
     OutputSchema { name: name.to_owned(), schema }
@@ -102,18 +103,29 @@ fn agent(menu: &Menu) -> Vec<(String, Value)> {
     fields
 }
 
+/// What the fields that most steps have refer to, so that it is said once.
+fn shared() -> Vec<(String, Value)> {
+    let each = object([field("in", any_value()), field("max", json!({"type": "integer"}))]);
+    vec![
+        field("needs", texts()),
+        field("when", or_null(described("string", "CEL over steps and params"))),
+        field("for_each", or_null(each)),
+        field("expect", or_null(described("string", "CEL over output, input and params"))),
+    ]
+}
+
+fn to_shared(name: &str) -> (String, Value) {
+    field(name, json!({"$ref": format!("#/$defs/{name}")}))
+}
+
 /// The fields that every kind of step has.
 fn common() -> Vec<(String, Value)> {
-    vec![field("needs", texts()), field("when", or_null(described("string", "CEL")))]
+    vec![to_shared("needs"), to_shared("when")]
 }
 
 /// The fields of steps that return something to be checked, or run for each item of a list.
 fn looped() -> Vec<(String, Value)> {
-    let each = object([field("in", any_value()), field("max", json!({"type": "integer"}))]);
-    vec![
-        field("for_each", or_null(each)),
-        field("expect", or_null(described("string", "CEL over output, input and params"))),
-    ]
+    vec![to_shared("for_each"), to_shared("expect")]
 }
 
 fn variant(fields: Vec<(String, Value)>) -> Value {

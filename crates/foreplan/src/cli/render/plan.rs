@@ -1,19 +1,17 @@
 //! A plan as a person reviews it before anything happens.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use foreplan_core::{
     envelope::Envelope,
     finding::Finding,
-    plan::{Plan, Step, StepKind},
+    forecast::{Forecast, forecast},
+    plan::{CompiledPlan, Plan, Step, StepKind},
     tool::Effect,
 };
 
 use super::{Cell, Look, indent, table};
-use crate::cli::paint::{Tone, clean, count, cut, span};
-
-/// Turns of an agent step that does not say how many it may take.
-const ITERATIONS_DEFAULT: u32 = 8;
+use crate::cli::paint::{Tone, clean, count, cut, dollars, span};
 
 /// A plan under review.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +47,9 @@ pub fn review(look: &Look, review: &Review<'_>) -> String {
     }
     text.push('\n');
     let _ = writeln!(text, "{}", look.paint.paint(Tone::Strong, &summary(review)));
+    if let Some(forecast) = forecast_of(review) {
+        let _ = writeln!(text, "{}", look.paint.paint(Tone::Dim, &bounds(&forecast)));
+    }
     if let Some(envelope) = review.envelope {
         let _ = writeln!(text, "{}", look.paint.paint(Tone::Dim, &format!("Envelope {}", envelope.digest())));
     }
@@ -72,20 +73,29 @@ pub fn summary(review: &Review<'_>) -> String {
     format!(
         "Plan: {}{inside}, up to {}, by {}",
         count(plan.steps.len(), "step"),
-        count(model_calls(plan) as usize, "model call"),
+        count(forecast_of(review).map_or(0, |forecast| forecast.model_calls_max) as usize, "model call"),
         clean(review.by),
     )
 }
 
-fn model_calls(plan: &Plan) -> u32 {
-    let calls = |step: &Step| {
-        let own = step
-            .agent
-            .as_ref()
-            .map_or(0, |_| step.budget.as_ref().and_then(|b| b.iterations).unwrap_or(ITERATIONS_DEFAULT));
-        own.saturating_mul(step.for_each.as_ref().map_or(1, |each| each.max))
-    };
-    plan.steps.iter().map(calls).fold(0, u32::saturating_add)
+/// Returns what a valid plan can use at most.
+fn forecast_of(review: &Review<'_>) -> Option<Forecast> {
+    let compiled = CompiledPlan::compile(Arc::new(review.plan.clone())).ok()?;
+    Some(forecast(&compiled, review.envelope?))
+}
+
+/// Returns `Critical path: 3 steps; at most 20000 tokens and $1.50`.
+fn bounds(forecast: &Forecast) -> String {
+    let mut text = format!("Critical path: {}", count(forecast.critical_path.len(), "step"));
+    if forecast.model_calls_max > 0 {
+        let _ = write!(
+            text,
+            "; at most {} tokens and {}",
+            forecast.tokens_max,
+            dollars(forecast.cost_microusd_max)
+        );
+    }
+    text
 }
 
 fn effect(review: &Review<'_>, step: &Step) -> Option<Effect> {

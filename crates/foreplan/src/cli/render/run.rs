@@ -8,7 +8,7 @@ use foreplan_core::{
 };
 
 use super::{Cell, Look, indent, table, value};
-use crate::cli::paint::{Tone, clean, clean_lines, count, cut, moment, span};
+use crate::cli::paint::{Tone, clean, clean_lines, count, cut, dollars, moment, span};
 
 /// Longest output that `--context` shows of a step.
 const CONTEXT_COLUMNS: usize = 400;
@@ -86,6 +86,10 @@ fn tail(look: &Look, view: &RunView) -> String {
     let mut text = String::from("\n");
     let usage = &view.usage;
     let _ = write!(text, "{}", count(usage.model_calls as usize, "model call"));
+    let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+    if tokens > 0 {
+        let _ = write!(text, ", {tokens} tokens, {}", dollars(usage.cost_microusd));
+    }
     if usage.react_calls_at_least > 0 {
         let _ = write!(text, " (a step-by-step agent: at least {})", usage.react_calls_at_least);
     }
