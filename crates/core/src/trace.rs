@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::{RunId, StepId};
 
+/// The kind of the span that is the root of a trace.
+pub const ROOT: &str = "run";
+
 /// The kind of the span of an attempt on the tracker's side.
 pub const ATTEMPT: &str = "attempt";
 
@@ -35,6 +38,12 @@ impl SpanId {
             id[7] = 1;
         }
         Self(id)
+    }
+
+    /// Returns the id of the root of a run's trace.
+    #[must_use]
+    pub fn root(run: RunId) -> Self {
+        Self::of(run, ROOT, "")
     }
 
     /// Returns the id of an attempt's span on the tracker's side.
@@ -74,6 +83,12 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
+    /// Returns the place of what is about the run as a whole.
+    #[must_use]
+    pub fn run(run: RunId) -> Self {
+        Self { run, span: SpanId::root(run) }
+    }
+
     /// Returns the place of what a worker does in an attempt.
     #[must_use]
     pub fn work(run: RunId, step: &StepId, attempt: u32) -> Self {

@@ -6,6 +6,7 @@
 mod header;
 mod message;
 mod subject;
+mod trace;
 
 pub use header::Header;
 pub use message::{

@@ -269,6 +269,50 @@ async fn a_process_that_dies_between_the_answer_and_the_cursor_sends_the_same_by
 }
 
 #[tokio::test]
+async fn a_store_without_cursors_has_each_span_sent_once_by_a_process() {
+    let whole = Store::new(5);
+    let growing = Arc::new(Growing { whole, visible: Mutex::new(0) });
+    let (collector, server) = Collector::start(vec![]).await;
+    let sink = otlp(&server);
+    let exporter =
+        Exporter::spawn(Arc::clone(&growing) as Arc<dyn Source>, vec![sink], Options::default(), PACE);
+    // The last entry ends the run, and its trace is not kept any longer.
+    for visible in 1..=growing.whole.records.len() {
+        *growing.visible.lock() = visible;
+        exporter.notify(run_id());
+        assert!(exporter.flush(PATIENCE).await);
+    }
+    assert_eq!(collector.kept(), growing.whole.expected());
+    assert_eq!(collector.kept.lock().len(), growing.whole.expected().len(), "each was sent once");
+}
+
+/// A store that grows and keeps no cursors.
+struct Growing {
+    whole: Arc<Store>,
+    visible: Mutex<usize>,
+}
+
+impl Source for Growing {
+    fn records(&self, _: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
+        let visible = *self.visible.lock();
+        let records = self.whole.records[usize::try_from(from).unwrap()..visible].to_vec();
+        Box::pin(async move { Ok(records) })
+    }
+
+    fn cursor<'a>(&'a self, _: &'a str, _: RunId) -> BoxFuture<'a, Result<u64, SourceError>> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn advance<'a>(&'a self, _: &'a str, _: RunId, _: u64, _: u64) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn behind<'a>(&'a self, _: &'a str, _: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+#[tokio::test]
 async fn a_batch_has_at_most_512_spans() {
     let store = Store::new(400);
     let (collector, server) = Collector::start(vec![]).await;

@@ -8,7 +8,8 @@
 //!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three);
 //! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`;
 //! * `--size N`: steps of the chain, width of the fan, or number of runs;
-//! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store.
+//! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store;
+//! * `--traces file`: each run's trace is exported meanwhile, to files beside the store.
 //!
 //! A warm-up round is not counted. `wall_s` is the median round, and `steps` are those of one round.
 //! `ok` holds only if every step ran exactly once with the right data, and every journal verifies.
@@ -18,10 +19,12 @@
 mod floor;
 mod workload;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, bail};
+use foreplan::Traces;
 use foreplan_journal::{Options, Store, SyncMode};
+use foreplan_telemetry::FileSink;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
@@ -39,6 +42,8 @@ struct Settings {
     rounds: usize,
     threads: usize,
     dir: Option<PathBuf>,
+    /// Whether traces are exported meanwhile.
+    traces: bool,
 }
 
 /// Where the journal is.
@@ -70,7 +75,7 @@ impl Settings {
     fn parse(mut args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut kind, mut mode, mut size, mut rounds, mut dir) = (None, Mode::Memory, None, 11, None);
-        let mut threads = threads;
+        let (mut threads, mut traces) = (threads, false);
         while let Some(name) = args.next() {
             let value = args.next().with_context(|| format!("`{name}` needs a value"))?;
             let number = || value.parse::<usize>().ok().filter(|n| *n > 0);
@@ -85,13 +90,14 @@ impl Settings {
                 "--rounds" => rounds = number()?,
                 "--threads" => threads = number()?,
                 "--dir" => dir = Some(PathBuf::from(&value)),
+                "--traces" if value == "file" => traces = true,
                 _ => bail!(
-                    "`{name}` is no option; there are --workload --mode --size --rounds --threads --dir"
+                    "`{name}` is no option; there are --workload --mode --size --rounds --threads --dir --traces"
                 ),
             }
         }
         let kind = kind.context("say which `--workload`: chain, fan, many or latency")?;
-        Ok(Self { kind, mode, size: size.unwrap_or(kind.size()), rounds, threads, dir })
+        Ok(Self { kind, mode, size: size.unwrap_or(kind.size()), rounds, threads, dir, traces })
     }
 }
 
@@ -129,7 +135,11 @@ async fn measure(settings: Settings) -> anyhow::Result<Value> {
         Some(sync) => Store::open(folder.path(), Options { sync, ..Options::default() })?,
     };
     let workload = Workload::new(settings.kind, settings.size);
-    let system = workload.builder().store(store.clone()).build().await?;
+    let mut traces = Traces::default();
+    if settings.traces {
+        traces.sinks.push(Arc::new(FileSink::new(folder.path().join("traces"))));
+    }
+    let system = workload.builder().store(store.clone()).traces(traces).build().await?;
 
     let mut outcomes = Vec::new();
     let mut walls = Vec::new();
@@ -171,6 +181,7 @@ async fn measure(settings: Settings) -> anyhow::Result<Value> {
         "settings": {
             "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
             "threads": settings.threads, "concurrency": workload.concurrency,
+            "traces": settings.traces,
         },
         "floors": floors,
     }))

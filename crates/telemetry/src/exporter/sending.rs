@@ -53,8 +53,10 @@ impl Sending {
 
     async fn try_export(&mut self, run: RunId) -> Result<u64, Exported> {
         let name = self.sink.name().to_owned();
-        let cursor = self.source.cursor(&name, run).await?;
-        let kept = self.traces.remove(&run).filter(|trace| trace.next() == cursor);
+        let stored = self.source.cursor(&name, run).await?;
+        // A trace that is kept was sent as far as it goes, also where the store keeps no cursors.
+        let kept = self.traces.remove(&run).filter(|trace| trace.next() >= stored);
+        let cursor = kept.as_ref().map_or(stored, Trace::next);
         let mut trace = kept.unwrap_or_else(|| Trace::new(run, self.options.clone()));
         let records = self.source.records(run, trace.next()).await?;
         let mut spans = Vec::new();
@@ -69,7 +71,7 @@ impl Sending {
             self.send(batch).await?;
         }
         if trace.next() > cursor {
-            self.source.advance(&name, run, cursor, trace.next()).await?;
+            self.source.advance(&name, run, stored, trace.next()).await?;
         }
         if !trace.is_over() && self.traces.len() < TRACES_MAX {
             self.traces.insert(run, trace);

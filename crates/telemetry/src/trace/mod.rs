@@ -39,9 +39,6 @@ use crate::{
     span::{AuditSpan, Build, Closing},
 };
 
-/// The kind of the anchor.
-const ANCHOR: &str = "run";
-
 /// What is exported beyond what happened, when and by whom.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -216,7 +213,7 @@ impl Trace {
     }
 
     fn anchor(&self) -> SpanId {
-        self.id(ANCHOR, "")
+        SpanId::root(self.run)
     }
 
     /// Returns content, if it is wanted.

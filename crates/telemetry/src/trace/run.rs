@@ -4,9 +4,10 @@ use foreplan_core::{
     event::{Event, RunFailure},
     input::Input,
     time::Timestamp,
+    trace::ROOT,
 };
 
-use super::{ANCHOR, At, Trace};
+use super::{At, Trace};
 use crate::{
     Service, semconv,
     span::{AuditSpan, EVENTS_MAX, Note},
@@ -35,7 +36,7 @@ impl Trace {
         self.spec = Some(spec.clone());
         self.life = Life { since: at.time(), first: at.seq(), ..Life::default() };
         let span = self
-            .build(ANCHOR, "", Service::Tracker, "run accepted")
+            .build(ROOT, "", Service::Tracker, "run accepted")
             .times(at.time(), at.time())
             .text(semconv::WORKFLOW_NAME, spec.project.clone())
             .text(semconv::BY, by.clone())
