@@ -68,6 +68,8 @@ pub struct ExporterStats {
     pub runs_behind: u64,
     /// Why it took nothing when it was last asked; absent: it took all.
     pub failing: Option<String>,
+    /// Why it refused the spans of some runs, while it does.
+    pub refused: Option<String>,
 }
 
 /// Exports the traces of one process's runs, in the background.
@@ -258,11 +260,15 @@ impl Lane {
             Exported::All(spans) => {
                 state.stats.spans += spans;
                 state.stats.failing = None;
+                if state.refused.is_empty() {
+                    state.stats.refused = None;
+                }
                 None
             }
             Exported::Refused(why) => {
                 tracing::warn!(%run, sink, why, "spans were refused; they stay in the journal and are sent again later");
                 state.stats.failures += 1;
+                state.stats.refused = Some(why);
                 state.refused.push((Instant::now() + pace.refused, run));
                 None
             }

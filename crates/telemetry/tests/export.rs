@@ -286,6 +286,22 @@ async fn a_store_without_cursors_has_each_span_sent_once_by_a_process() {
     assert_eq!(collector.kept.lock().len(), growing.whole.expected().len(), "each was sent once");
 }
 
+#[tokio::test]
+async fn spans_that_are_refused_are_a_lag_with_a_reason_until_they_are_taken() {
+    let store = Store::new(2);
+    let (collector, server) = Collector::start(vec![Answer::Status(400); 3]).await;
+    let sink = otlp(&server);
+    let exporter = exporter(&store, &sink);
+    exporter.notify(run_id());
+    assert!(!exporter.flush(PATIENCE).await);
+    let stats = exporter.stats();
+    assert!(stats[0].refused.as_ref().is_some_and(|why| why.contains("400")), "{stats:?}");
+    until_all(&store, sink.as_ref()).await;
+    assert!(exporter.flush(PATIENCE).await);
+    assert_eq!(collector.kept(), store.expected());
+    assert_eq!(exporter.stats()[0].refused, None);
+}
+
 /// A store that grows and keeps no cursors.
 struct Growing {
     whole: Arc<Store>,

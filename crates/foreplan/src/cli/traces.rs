@@ -50,5 +50,9 @@ pub(crate) fn tell(output: &mut Output, system: &System) {
             output.note(&format!("note: the trace was not exported to {}: {why}", stats.sink));
             output.note("the journal keeps it, and the next command sends it");
         }
+        if let Some(why) = stats.refused {
+            output.note(&format!("note: {} refused spans: {why}", stats.sink));
+            output.note("the journal keeps them, and the next command sends them again");
+        }
     }
 }
