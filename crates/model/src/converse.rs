@@ -4,10 +4,7 @@
 use foreplan_core::{budget::Usage, call::Call, finding::Finding};
 use serde_json::Value;
 
-use crate::{Answer, Asked, Clock, Error, Message, Model, Request, ask};
-
-/// Longest answer that is read: a plan of several thousand steps.
-pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::{Asked, Clock, Error, Message, Model, Request, ask, structured};
 
 /// Findings that a model is told at once; it mends a few better than all.
 const FINDINGS_TOLD_MAX: usize = 20;
@@ -58,7 +55,9 @@ pub async fn converse<T>(
             Ok(answer) => answer,
             Err(error) => break Err(Unanswered::Model(error)),
         };
-        let judged = json_of(&answer).map_err(|why| vec![Finding::error("answer", why)]).and_then(&mut judge);
+        let judged = structured(&answer)
+            .map_err(|why| vec![Finding::error("answer", why.to_string())])
+            .and_then(&mut judge);
         match judged {
             Ok(accepted) => break Ok(accepted),
             Err(findings) if repairs >= repairs_max => break Err(Unanswered::Invalid(findings)),
@@ -96,53 +95,15 @@ fn shown(mut text: String) -> String {
     text
 }
 
-/// Returns the JSON of an answer: all of it, or what stands in its only code fence, or its only
-/// object with prose around it.
-///
-/// # Errors
-///
-/// Why there is none, for the model to read.
-fn json_of(answer: &Answer) -> Result<Value, String> {
-    let text = answer.text.trim();
-    if text.is_empty() {
-        return Err("the answer is empty; answer with JSON".to_owned());
-    }
-    if text.len() > ANSWER_BYTES_MAX {
-        return Err(format!("the answer has {} bytes, and {ANSWER_BYTES_MAX} are read", text.len()));
-    }
-    let whole = match foreplan_core::json::parse_value(text) {
-        Ok(value) => return Ok(value),
-        Err(error) => error,
-    };
-    let mut inside = fenced(text).into_iter().chain(braced(text));
-    inside.find_map(|part| foreplan_core::json::parse_value(part).ok()).ok_or_else(|| {
-        format!("the answer is not JSON ({whole}); answer with one JSON object and nothing around it")
-    })
-}
-
-/// Returns what stands in the only code fence.
-fn fenced(text: &str) -> Option<&str> {
-    let mut parts = text.split("```");
-    let (_before, inside, _after, none) = (parts.next()?, parts.next()?, parts.next()?, parts.next());
-    let inside = inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
-    none.is_none().then(|| inside.trim())
-}
-
-/// Returns what stands between the first brace and the last.
-fn braced(text: &str) -> Option<&str> {
-    text.get(text.find('{')?..=text.rfind('}')?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
     use foreplan_core::{call::Purpose, digest::Digest, time::Timestamp};
     use futures::future::{BoxFuture, ready};
-    use serde_json::json;
 
     use super::*;
-    use crate::ErrorKind;
+    use crate::{Answer, ErrorKind};
 
     /// Answers what it was given, in order, and keeps what it was asked.
     struct Scripted {
@@ -210,20 +171,5 @@ mod tests {
         assert!(matches!(conversed.outcome, Err(Unanswered::Model(_))));
         assert_eq!(asked.len(), 1);
         assert_eq!(conversed.calls[0].failure.as_ref().unwrap().code, "refused");
-    }
-
-    #[test]
-    fn json_is_found_in_a_fence_or_in_prose_where_there_is_only_one() {
-        let read = |text: &str| json_of(&Answer { text: text.to_owned(), ..Answer::default() });
-        for text in [
-            "{\"a\":1}",
-            "```json\n{\"a\":1}\n```",
-            "Here it is:\n```\n{\"a\":1}\n```\nEnjoy",
-            "So: {\"a\":1}.",
-        ] {
-            assert_eq!(read(text), Ok(json!({"a": 1})), "{text}");
-        }
-        assert!(read("{\"a\":1} or {\"a\":2}").is_err());
-        assert!(read("I cannot.").is_err());
     }
 }

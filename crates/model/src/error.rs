@@ -50,6 +50,22 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
         }
     }
+
+    /// Returns the kind of a word that [`ErrorKind::code`] returned.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        const ALL: [ErrorKind; 8] = [
+            ErrorKind::UnknownModel,
+            ErrorKind::Authentication,
+            ErrorKind::Quota,
+            ErrorKind::ContextTooLong,
+            ErrorKind::Refused,
+            ErrorKind::Malformed,
+            ErrorKind::BadRequest,
+            ErrorKind::Unavailable,
+        ];
+        ALL.into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 impl Error {

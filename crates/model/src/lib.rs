@@ -6,9 +6,23 @@
 
 mod ask;
 mod chat;
+#[cfg(feature = "genai")]
+mod client;
+mod config;
 mod converse;
 mod error;
+#[cfg(feature = "genai")]
+mod exchange;
+#[cfg(feature = "genai")]
+mod fault;
+#[cfg(feature = "genai")]
+mod limits;
+mod price;
 pub mod prompt;
+mod recording;
+#[cfg(feature = "genai")]
+mod retry;
+mod structured;
 pub mod wire;
 
 use std::sync::Arc;
@@ -17,8 +31,16 @@ use futures::future::BoxFuture;
 
 pub use ask::{Asked, Clock, ask};
 pub use chat::{Answer, Message, OutputSchema, Request, ToolSpec, ToolUse};
-pub use converse::{ANSWER_BYTES_MAX, Conversed, Unanswered, converse};
+#[cfg(feature = "genai")]
+pub use client::{Client, Variables};
+pub use config::{Api, CONCURRENCY, Config, Configs, Key, TIMEOUT};
+pub use converse::{Conversed, Unanswered, converse};
 pub use error::{Error, ErrorKind};
+pub use price::{Price, PriceTable};
+pub use recording::{Recorder, RecordingError, Replayer};
+#[cfg(feature = "genai")]
+pub use retry::Retries;
+pub use structured::{ANSWER_BYTES_MAX, NoJson, structured};
 
 /// A language model.
 pub trait Model: Send + Sync + 'static {

@@ -5,6 +5,7 @@
 //! * [`Calls`], [`count_calls`], [`fail_times`] and [`Gate`]: tools that say how often they were
 //!   called, fail as told, or wait for the test;
 //! * [`ScriptedModels`]: models that answer what the test says;
+//! * [`ModelServer`]: a language model that answers from a script, over real HTTP;
 //! * [`Normalizer`] and [`assert_golden`]: transcripts without what differs from run to run, compared
 //!   with a file.
 //!
@@ -13,6 +14,7 @@
 mod clock;
 mod golden;
 mod ids;
+mod model_server;
 mod models;
 mod normalize;
 mod project;
@@ -21,6 +23,7 @@ mod tools;
 pub use clock::TestClock;
 pub use golden::assert_golden;
 pub use ids::Ids;
+pub use model_server::{Asked, ModelServer, Reply, WireFormat};
 pub use models::ScriptedModels;
 pub use normalize::Normalizer;
 pub use project::copy_project;

@@ -1,0 +1,257 @@
+//! What a failed request means: which kind of error it is, and whether to send it again.
+
+use std::time::{Duration, SystemTime};
+
+use genai::{Error as Cause, webc};
+use serde_json::Value;
+
+use crate::error::ErrorKind;
+
+/// Characters of a server's own words that an error repeats.
+const WORDS_CHARS_MAX: usize = 300;
+
+/// A request that failed.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub kind: ErrorKind,
+    /// Why, and what to do. May hold what the server said, so a key must be replaced in it.
+    pub message: String,
+    /// Whether sending it again may help.
+    pub transient: bool,
+    /// How long the server asks to wait before that.
+    pub wait: Option<Duration>,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), transient: false, wait: None }
+    }
+
+    fn transient(message: impl Into<String>) -> Self {
+        Self { transient: true, ..Self::new(ErrorKind::Unavailable, message) }
+    }
+
+    /// Says what `cause` means.
+    pub(crate) fn of(cause: &Cause) -> Self {
+        if let Some(status) = cause.status() {
+            let (text, wait) = (body(cause), wait_asked(cause));
+            return Self { wait, ..of_status(status.as_u16(), &text) };
+        }
+        match cause {
+            Cause::WebModelCall { webc_error, .. } | Cause::WebAdapterCall { webc_error, .. } => {
+                of_web(webc_error)
+            }
+            Cause::ChatResponse { body, .. } => of_status(500, &body.to_string()),
+            Cause::ChatResponseGeneration { cause, .. } => malformed(&words(cause)),
+            Cause::NoChatResponse { .. } => malformed("it held no message"),
+            Cause::InvalidJsonResponseElement { info } => malformed(info),
+            Cause::JsonValueExt(e) => malformed(&words(&e.to_string())),
+            Cause::SerdeJson(e) => malformed(&words(&e.to_string())),
+            other => Self::new(
+                ErrorKind::BadRequest,
+                format!(
+                    "the request could not be put into the provider's form: {}",
+                    words(&other.to_string())
+                ),
+            ),
+        }
+    }
+}
+
+fn malformed(what: &str) -> Fault {
+    Fault::new(
+        ErrorKind::Malformed,
+        format!(
+            "the answer is not what the provider's interface promises: {what}; check that base_url and api fit"
+        ),
+    )
+}
+
+fn of_web(error: &webc::Error) -> Fault {
+    match error {
+        webc::Error::ResponseFailedNotJson { content_type, .. } => {
+            malformed(&format!("its content type is `{}`", words(content_type)))
+        }
+        webc::Error::ResponseFailedInvalidJson { cause, .. } => malformed(&words(cause)),
+        webc::Error::JsonValueExt(e) => malformed(&words(&e.to_string())),
+        webc::Error::ResponseFailedStatus { status, body, .. } => of_status(status.as_u16(), body),
+        webc::Error::Reqwest(e) => {
+            let chain = chain(e);
+            if chain.to_ascii_lowercase().contains("certificate") {
+                return Fault::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "the certificate of the server does not fit: {chain}; check base_url, or trust its authority"
+                    ),
+                );
+            }
+            if e.is_builder() {
+                return Fault::new(
+                    ErrorKind::BadRequest,
+                    format!("the request cannot be sent: {chain}; check base_url"),
+                );
+            }
+            Fault::transient(match e.is_connect() {
+                true => format!("the server cannot be reached: {chain}; check base_url and that it runs"),
+                false => format!("the connection broke: {chain}"),
+            })
+        }
+    }
+}
+
+/// Says what a status means, given the body that came with it.
+fn of_status(status: u16, body: &str) -> Fault {
+    let said = said(body);
+    let low = body.to_ascii_lowercase();
+    let any = |signs: &[&str]| signs.iter().any(|sign| low.contains(sign));
+    match status {
+        402 => quota(&said),
+        _ if any(&["insufficient_quota", "credit balance", "billing_hard_limit"]) => quota(&said),
+        401 | 403 => Fault::new(
+            ErrorKind::Authentication,
+            format!("the provider refuses the key{said}; check the key and what it is allowed to use"),
+        ),
+        404 => Fault::new(
+            ErrorKind::UnknownModel,
+            format!("the server knows no such model or path{said}; check the name and base_url"),
+        ),
+        400 | 413 | 422
+            if any(&[
+                "context_length",
+                "context length",
+                "context window",
+                "prompt is too long",
+                "too many tokens",
+                "maximum number of tokens",
+                "exceed_context_size",
+                "request_too_large",
+            ]) =>
+        {
+            Fault::new(
+                ErrorKind::ContextTooLong,
+                format!(
+                    "the conversation is longer than the model takes{said}; shorten it, or use another model"
+                ),
+            )
+        }
+        400 | 422 if any(&["content_policy", "content_filter", "content management policy"]) => {
+            Fault::new(ErrorKind::Refused, format!("the provider refuses the request{said}"))
+        }
+        408 | 429 | 500.. => Fault::transient(match status {
+            429 => format!("the provider's rate limit is reached{said}; set rate_per_minute or wait"),
+            _ => format!("the server answered {status}{said}"),
+        }),
+        _ => Fault::new(ErrorKind::BadRequest, format!("the server answered {status}{said}")),
+    }
+}
+
+fn quota(said: &str) -> Fault {
+    Fault::new(ErrorKind::Quota, format!("the account has no quota left{said}; check its plan and billing"))
+}
+
+fn body(cause: &Cause) -> String {
+    match cause {
+        Cause::HttpError { body, .. }
+        | Cause::WebModelCall { webc_error: webc::Error::ResponseFailedStatus { body, .. }, .. }
+        | Cause::WebAdapterCall { webc_error: webc::Error::ResponseFailedStatus { body, .. }, .. } => {
+            body.clone()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Returns ` (…)` with the server's own words, or nothing.
+fn said(body: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(body).ok();
+    let message = json.as_ref().and_then(|json| {
+        ["/error/message", "/message", "/error", "/detail", "/0/error/message"]
+            .iter()
+            .find_map(|path| json.pointer(path).and_then(Value::as_str))
+    });
+    match words(message.unwrap_or(if json.is_some() { "" } else { body })) {
+        empty if empty.is_empty() => empty,
+        text => format!(" (it says: {text})"),
+    }
+}
+
+/// Returns the start of a foreign text on one line, without control characters.
+pub(crate) fn words(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut short = String::new();
+    for (at, word) in clean.split_whitespace().enumerate() {
+        if at > 0 {
+            short.push(' ');
+        }
+        short.push_str(word);
+    }
+    match short.char_indices().nth(WORDS_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &short[..end]),
+        None => short,
+    }
+}
+
+/// Returns what is behind a transport error, the deepest cause first in mind: reqwest's own text
+/// names the address only.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    words(&deepest.to_string())
+}
+
+/// Reads `retry-after-ms` and `retry-after`, which is in seconds or a date.
+fn wait_asked(cause: &Cause) -> Option<Duration> {
+    let header = |name| cause.headers()?.get(name)?.to_str().ok();
+    if let Some(ms) = header("retry-after-ms").and_then(|text| text.trim().parse().ok()) {
+        return Some(Duration::from_millis(ms));
+    }
+    let text = header("retry-after")?.trim();
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_and_the_words_of_the_server_decide_the_kind() {
+        use ErrorKind::{
+            Authentication, BadRequest, ContextTooLong, Quota, Refused, Unavailable, UnknownModel,
+        };
+        let cases = [
+            (401, r#"{"error":{"message":"bad key"}}"#, Authentication, false),
+            (403, "", Authentication, false),
+            (404, r#"{"error":"model 'x' not found"}"#, UnknownModel, false),
+            (429, r#"{"error":{"code":"insufficient_quota"}}"#, Quota, false),
+            (400, r#"{"error":{"message":"Your credit balance is too low"}}"#, Quota, false),
+            (402, "", Quota, false),
+            (429, "slow down", Unavailable, true),
+            (408, "", Unavailable, true),
+            (500, "", Unavailable, true),
+            (529, r#"{"error":{"type":"overloaded_error"}}"#, Unavailable, true),
+            (400, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextTooLong, false),
+            (400, r#"{"error":{"message":"prompt is too long: 210000 tokens"}}"#, ContextTooLong, false),
+            (400, r#"{"error":{"code":"content_policy_violation"}}"#, Refused, false),
+            (400, r#"{"error":{"message":"no"}}"#, BadRequest, false),
+        ];
+        for (status, body, kind, transient) in cases {
+            let fault = of_status(status, body);
+            assert_eq!((fault.kind, fault.transient), (kind, transient), "{status} {body}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_server_stay_on_one_line() {
+        assert_eq!(said("{\"error\":{\"message\":\"a\\n\\u001b[31mb\"}}"), " (it says: a [31mb)");
+        assert_eq!(said("<html>"), " (it says: <html>)");
+        assert_eq!(said("{}"), "");
+        assert_eq!(words(&"x".repeat(1000)).chars().count(), WORDS_CHARS_MAX + 1);
+    }
+}

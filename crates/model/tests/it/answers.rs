@@ -1,0 +1,141 @@
+//! What is sent, and how answers are read, in both wire formats.
+
+use std::sync::Arc;
+
+use foreplan_model::{Api, Message, OutputSchema, Price, Request, ToolSpec, ToolUse, structured};
+use foreplan_testkit::{ModelServer, Reply};
+use serde_json::json;
+
+use crate::common::{KEY, ask, config, model, request};
+
+const APIS: [Api; 2] = [Api::Openai, Api::Anthropic];
+
+#[tokio::test]
+async fn a_text_comes_back_with_tokens_cost_and_who_answered() {
+    for api in APIS {
+        let server = ModelServer::start().await;
+        server.always(
+            |asked| asked.says("You count.") && asked.last() == "how many?",
+            Reply::text("3").tokens(100, 7),
+        );
+        let price = Some(Price { input: 2.0, output: 10.0, cached: None });
+        let model = model(foreplan_model::Config { price, ..config(&server, api) });
+        let answer = model.chat(Arc::new(request("how many?"))).await.unwrap();
+        assert_eq!(answer.text, "3", "{api:?}");
+        assert_eq!((answer.tokens.input, answer.tokens.output), (100, 7), "{api:?}");
+        assert_eq!(answer.cost_microusd, 270, "{api:?}");
+        assert_eq!(answer.answered_by.as_deref(), Some("m"), "{api:?}");
+        assert_eq!(answer.retries, 0);
+        let asked = server.asked();
+        assert_eq!((asked[0].model(), asked[0].key.as_deref()), ("m", Some(KEY)));
+    }
+}
+
+#[tokio::test]
+async fn tools_are_offered_called_and_answered() {
+    for api in APIS {
+        let server = ModelServer::start().await;
+        let two = Reply::call("read", json!({"path": "a"})).and_call("read", json!({"path": "b"}));
+        server.once(|asked| asked.tools() == ["read"] && asked.turns() == 0, two);
+        server
+            .once(|asked| asked.turns() == 1 && asked.says("AAA") && asked.says("BBB"), Reply::text("done"));
+        let model = model(config(&server, api));
+        let tool = ToolSpec {
+            name: "read".to_owned(),
+            description: "Reads a file".to_owned(),
+            input: json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}),
+        };
+        let first = Request { tools: vec![tool], ..request("read a and b") };
+        let answer = model.chat(Arc::new(first.clone())).await.unwrap();
+        let asked: Vec<_> = answer.calls.iter().map(|c| (c.name.as_str(), c.input.clone())).collect();
+        assert_eq!(asked, [("read", json!({"path": "a"})), ("read", json!({"path": "b"}))], "{api:?}");
+        assert_ne!(answer.calls[0].id, answer.calls[1].id);
+
+        let mut second = first;
+        second.messages.push(Message::Assistant { text: answer.text, calls: answer.calls.clone() });
+        for (call, content) in answer.calls.iter().zip(["AAA", "BBB"]) {
+            second.messages.push(Message::Tool { id: call.id.clone(), content: content.to_owned() });
+        }
+        assert_eq!(model.chat(Arc::new(second)).await.unwrap().text, "done", "{api:?}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_json_stay_a_text() {
+    let server = ModelServer::start().await;
+    server.script([Reply::call("no_such_tool", json!("{\"path\": "))]);
+    let answer = ask(&server).await.unwrap();
+    let ToolUse { name, input, .. } = &answer.calls[0];
+    assert_eq!((name.as_str(), input), ("no_such_tool", &json!("{\"path\": ")));
+}
+
+#[tokio::test]
+async fn a_schema_goes_with_the_request_and_the_answer_is_json() {
+    for api in APIS {
+        let server = ModelServer::start().await;
+        server
+            .always(|asked| asked.body.to_string().contains("\"lines\""), Reply::json(&json!({"lines": 3})));
+        let schema =
+            json!({"type": "object", "properties": {"lines": {"type": "integer"}}, "required": ["lines"]});
+        let output = Some(OutputSchema { name: "count".to_owned(), schema });
+        let answer =
+            model(config(&server, api)).chat(Arc::new(Request { output, ..request("count") })).await.unwrap();
+        assert_eq!(structured(&answer), Ok(json!({"lines": 3})), "{api:?}");
+    }
+}
+
+#[tokio::test]
+async fn control_characters_and_every_script_pass_unchanged() {
+    let text = "tab\t bell\u{7} nul\u{0} \u{202e}rtl 漢字 🦀 \"quoted\" \\u0041";
+    for api in APIS {
+        let server = ModelServer::start().await;
+        server.answer(|asked| Some(Reply::text(format!("<{}>", asked.last()))));
+        let answer = model(config(&server, api)).chat(Arc::new(request(text))).await.unwrap();
+        assert_eq!(answer.text, format!("<{text}>"), "{api:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_scripted_server_streams_what_it_says_in_both_formats() {
+    use futures::StreamExt as _;
+    use genai::{
+        ModelIden, ServiceTarget,
+        adapter::AdapterKind,
+        chat::*,
+        resolver::{AuthData, Endpoint},
+    };
+
+    for kind in [AdapterKind::OpenAI, AdapterKind::Anthropic] {
+        let server = ModelServer::start().await;
+        let reply = Reply::text("one two three").and_call("read", json!({"path": "a"})).tokens(11, 5);
+        server.always(|asked| asked.body["stream"] == true, reply);
+        let target = ServiceTarget {
+            model: ModelIden::new(kind, "m"),
+            endpoint: Endpoint::from_owned(format!("{}/", server.base_url())),
+            auth: AuthData::from_single("k"),
+        };
+        let options = ChatOptions::default()
+            .with_capture_usage(true)
+            .with_capture_content(true)
+            .with_capture_tool_calls(true);
+        let client = genai::Client::builder().build().unwrap();
+        let mut stream = client
+            .exec_chat_stream(target, ChatRequest::from_user("x"), Some(&options))
+            .await
+            .unwrap()
+            .stream;
+        let (mut text, mut end) = (String::new(), None);
+        while let Some(event) = stream.next().await {
+            match event.unwrap() {
+                ChatStreamEvent::Chunk(chunk) => text += &chunk.content,
+                ChatStreamEvent::End(e) => end = Some(e),
+                _ => {}
+            }
+        }
+        let end = end.unwrap();
+        assert_eq!(text, "one two three", "{kind:?}");
+        assert_eq!(end.captured_usage.as_ref().unwrap().completion_tokens, Some(5), "{kind:?}");
+        let calls = end.captured_tool_calls().unwrap();
+        assert_eq!(calls[0].fn_arguments, json!({"path": "a"}), "{kind:?}");
+    }
+}
