@@ -13,6 +13,7 @@ pub mod hints;
 pub mod history;
 pub mod lines;
 mod live;
+mod models;
 mod notify;
 pub mod output;
 pub mod paint;

@@ -7,7 +7,7 @@ use foreplan_core::{event::Entry, id::RunId, run::Rejection, run::Run, view::Run
 use foreplan_journal::{Error as JournalError, Options, RunFilter, Store, SyncMode};
 use foreplan_tools::Toolbox;
 
-use super::{args::Global, error::Failure, exit::Exit, output::Output, place::Place, traces};
+use super::{args::Global, error::Failure, exit::Exit, models, output::Output, place::Place, traces};
 use crate::{
     config::Sync,
     logs::Logs,
@@ -85,13 +85,15 @@ impl Session {
         };
         let logs = Logs::new(&place.store);
         let sink = logs.clone();
-        let system = System::builder()
+        let mut builder = System::builder()
             .toolbox(Arc::new(toolbox))
             .store(store)
             .traces(traces)
-            .log(Arc::new(move |run, step, attempt| sink.open(run, step, attempt)))
-            .build()
-            .await?;
+            .log(Arc::new(move |run, step, attempt| sink.open(run, step, attempt)));
+        if means == Means::Tools {
+            builder = builder.models(models::models(&global.models, &place)?);
+        }
+        let system = builder.build().await?;
         for section in place.project.unused() {
             output.note(&format!("note: `{section}` in foreplan.toml is not used by this version"));
         }

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::TelemetrySection;
+use super::{ModelSection, TelemetrySection};
 
 /// A project file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -45,8 +45,8 @@ pub struct File {
     pub limits: Limits,
     /// Where runs are kept.
     pub store: StoreSection,
-    /// Models, for planners and agents.
-    pub models: BTreeMap<String, Value>,
+    /// Models, for planners and agents, by `provider/name` or `provider`.
+    pub models: BTreeMap<String, ModelSection>,
     /// A deployment's bus.
     pub bus: Option<Value>,
     /// Where traces go.

@@ -7,6 +7,7 @@
 mod discover;
 mod error;
 mod file;
+mod models;
 mod params;
 mod plan_file;
 mod resolve;
@@ -22,6 +23,7 @@ pub use file::{
     ApprovalSection, File, NotifyOn, NotifySection, Param, ParamType, PlannerKind, PlannerSection,
     ProjectSection, SpecialistSection, StoreSection, Sync, ToolsSection,
 };
+pub use models::ModelSection;
 pub use params::parse as parse_param;
 pub use plan_file::PlanFile;
 pub use resolve::{Overrides, Project};

@@ -97,7 +97,6 @@ impl Project {
     pub fn unused(&self) -> Vec<&'static str> {
         let file = &self.file;
         [
-            (!file.models.is_empty(), "models"),
             (file.bus.is_some(), "bus"),
             (!file.tools.mcp.is_empty(), "tools.mcp"),
             (file.approval.review.is_some(), "approval.review"),
@@ -272,6 +271,7 @@ impl Project {
                 ..problem
             })?;
         }
+        self.check_models()?;
         self.check_specialists()?;
         self.check_notify()
     }

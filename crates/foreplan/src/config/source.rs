@@ -108,9 +108,14 @@ impl Source {
         let document = DeTable::parse(&self.text).ok()?;
         let mut span = None;
         let mut table = Some(document.get_ref());
-        let mut segments = split(key).into_iter().peekable();
-        while let (Some(now), Some((name, index))) = (table, segments.next()) {
-            let Some((found, value)) = now.iter().find(|(k, _)| k.get_ref().as_ref() == name) else { break };
+        let mut rest = key;
+        while let Some(now) = table {
+            let entries = now.iter().filter_map(|(k, v)| Some((k, v, after(rest, k.get_ref())?)));
+            let Some((found, value, behind)) = entries.min_by_key(|(_, _, behind)| behind.len()) else {
+                break;
+            };
+            let (index, next) = indexed(behind);
+            rest = next;
             span = Some(found.span());
             let mut value = value;
             if let (Some(index), DeValue::Array(items)) = (index, value.get_ref()) {
@@ -136,15 +141,19 @@ fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Splits `tools.command[0].effect` into names and the indices behind them.
-fn split(key: &str) -> Vec<(&str, Option<usize>)> {
-    key.split('.')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| match segment.split_once('[') {
-            Some((name, index)) => (name, index.trim_end_matches(']').parse().ok()),
-            None => (segment, None),
-        })
-        .collect()
+/// Returns what follows `name` at the start of a key; a name may hold dots itself.
+fn after<'a>(key: &'a str, name: &str) -> Option<&'a str> {
+    key.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Splits `[0].effect` into the index and the rest of the key.
+fn indexed(behind: &str) -> (Option<usize>, &str) {
+    let indexed = behind.strip_prefix('[').and_then(|text| text.split_once(']'));
+    let (index, rest) = match indexed {
+        Some((index, rest)) => (index.parse().ok(), rest),
+        None => (None, behind),
+    };
+    (index, rest.strip_prefix('.').unwrap_or(rest))
 }
 
 /// serde says which fields it knows in words only.

@@ -16,9 +16,10 @@ impl Project {
     ///
     /// The first declaration that cannot become a tool, at its place in the file.
     pub fn toolbox(&self) -> Result<Toolbox, Error> {
-        let (loaded, secrets) = self.load_tools()?;
+        let (loaded, mut secrets) = self.load_tools()?;
         let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
         let specialists = self.file().specialists.iter().map(|section| specialist(section, &all));
+        secrets.extend(&self.model_secrets());
         let builder = Toolbox::builder().tools(loaded).secrets(&secrets);
         let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
         toolbox.map_err(|error| self.place(self.toolbox_problem(&error)).into())

@@ -52,6 +52,20 @@ pub struct Global {
     /// In whose name: written into the record [default: the user's name]
     #[arg(long = "as", global = true, value_name = "NAME", env = "FOREPLAN_AS")]
     pub by: Option<String>,
+    /// Where answers of models come from.
+    #[command(flatten)]
+    pub models: ModelArgs,
+}
+
+/// Where answers of models come from, and where they are kept.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ModelArgs {
+    /// Take the answers of models from this session file, and ask no model
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "record_models")]
+    pub replay_models: Option<PathBuf>,
+    /// Add what models answer to this session file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub record_models: Option<PathBuf>,
 }
 
 /// When to use colours.

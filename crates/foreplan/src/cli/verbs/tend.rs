@@ -10,6 +10,7 @@ use crate::{
         error::Failure,
         exit::Exit,
         lines::ToolLine,
+        models,
         output::Output,
         paint::Tone,
         place::Place,
@@ -96,6 +97,9 @@ pub(crate) fn doctor(output: &mut Output, global: &Global, args: &ProjectArg) ->
             }
             let (well, what) = store(&place.store);
             say(well, what, (!well).then(|| "make it writable, or name another with --store DIR".into()));
+            for found in models::try_all(&place) {
+                say(found.well, found.what, None);
+            }
             for section in place.project.unused() {
                 let _ =
                     writeln!(text, "{note} `{section}` is read by later versions; this one does not use it");
