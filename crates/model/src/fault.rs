@@ -50,7 +50,7 @@ impl Fault {
             other => Self::new(
                 ErrorKind::BadRequest,
                 format!(
-                    "the request could not be put into the provider's form: {}",
+                    "the request cannot be sent: {}; check base_url and the model's name",
                     words(&other.to_string())
                 ),
             ),

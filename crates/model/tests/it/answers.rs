@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foreplan_model::{Api, Message, OutputSchema, Price, Request, ToolSpec, ToolUse, structured};
+use foreplan_model::{Api, ErrorKind, Message, OutputSchema, Price, Request, ToolSpec, ToolUse, structured};
 use foreplan_testkit::{ModelServer, Reply};
 use serde_json::json;
 
@@ -61,12 +61,19 @@ async fn tools_are_offered_called_and_answered() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_json_stay_a_text() {
+async fn a_tool_that_was_not_offered_is_passed_on_as_it_was_asked_for() {
     let server = ModelServer::start().await;
-    server.script([Reply::call("no_such_tool", json!("{\"path\": "))]);
+    server.script([Reply::call("no_such_tool", json!({"path": "a"}))]);
     let answer = ask(&server).await.unwrap();
     let ToolUse { name, input, .. } = &answer.calls[0];
-    assert_eq!((name.as_str(), input), ("no_such_tool", &json!("{\"path\": ")));
+    assert_eq!((name.as_str(), input), ("no_such_tool", &json!({"path": "a"})));
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_json_make_the_answer_malformed() {
+    let server = ModelServer::start().await;
+    server.script([Reply::call("read", json!("{\"path\": "))]);
+    assert_eq!(ask(&server).await.unwrap_err().kind, ErrorKind::Malformed);
 }
 
 #[tokio::test]

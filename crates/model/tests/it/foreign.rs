@@ -118,7 +118,7 @@ impl Foreign {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{method} {path}: {text}");
+        assert!(head.contains(" 200 ") || head.contains(" 201 "), "{method} {path}: {text}");
         body.to_owned()
     }
 }
