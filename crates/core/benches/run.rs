@@ -73,8 +73,13 @@ impl Case {
         };
         let plan = Arc::new(CompiledPlan::compile(plan).unwrap());
         let tools = BTreeMap::from([("noop".into(), tool)]);
-        let envelope =
-            Arc::new(Envelope { plan: plan.digest(), params: serde_json::Map::new(), tools, limits });
+        let envelope = Arc::new(Envelope {
+            plan: plan.digest(),
+            params: serde_json::Map::new(),
+            tools,
+            agents: BTreeMap::new(),
+            limits,
+        });
         Self {
             id: RunId(uuid::Uuid::from_u128(7)),
             submit: Input::Submit { spec: Arc::new(spec), by: "bench".to_owned() },

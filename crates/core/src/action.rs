@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::StepMax,
     digest::Digest,
     failure::Failure,
     id::{Capability, StepId, ToolName},
@@ -49,6 +50,8 @@ pub enum Action {
         step: StepId,
         /// The attempt that asked.
         attempt: u32,
+        /// Which call of the attempt: 0 for a tool step's only one, else from 1.
+        call: u32,
         /// Whether it may.
         granted: bool,
     },
@@ -61,10 +64,8 @@ pub struct Dispatch {
     pub step: StepId,
     /// Counts per step id over the whole run.
     pub attempt: u32,
-    /// The tool to call: the step's own, or the one that verifies it.
-    pub tool: ToolName,
-    /// The digest that the executor's tool must have.
-    pub tool_digest: Digest,
+    /// What is called.
+    pub work: Work,
     /// What the call does to the world.
     pub effect: Effect,
     /// The pool that runs it.
@@ -73,6 +74,25 @@ pub struct Dispatch {
     pub timeout: Duration,
     /// Whether this call asks the `verify` tool about an earlier one.
     pub verify: bool,
+}
+
+/// What an executor is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// One call: of the step's own tool, or of the one that verifies it.
+    Tool {
+        /// The tool.
+        tool: ToolName,
+        /// The digest that the executor's tool must have.
+        tool_digest: Digest,
+    },
+    /// The loop of an agent step.
+    Agent {
+        /// The digest that the specialist must have.
+        digest: Digest,
+        /// What the attempt may use.
+        max: StepMax,
+    },
 }
 
 /// Why a plan is looked at again.

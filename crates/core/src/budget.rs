@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time;
+use crate::{
+    plan::{ITERATIONS_DEFAULT, Step},
+    time,
+};
 
 /// What a run may use. Every limit has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -72,6 +75,71 @@ impl Default for Limits {
     }
 }
 
+/// Tokens of an agent step that names no budget, both ways together: every turn sends the whole
+/// conversation again.
+pub const STEP_TOKENS_DEFAULT: u64 = 50_000;
+
+/// Micro-dollars of an agent step that names no budget: one dollar.
+pub const STEP_COST_DEFAULT: u64 = 1_000_000;
+
+/// The most that one attempt of a step may use: reserved when it is dispatched, settled when it
+/// answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StepMax {
+    /// Calls to models: the turns of its loop.
+    pub model_calls: u32,
+    /// Input and output tokens together.
+    pub tokens: u64,
+    /// Micro-dollars.
+    pub cost_microusd: u64,
+}
+
+impl StepMax {
+    /// Returns what a step asks for: nothing, unless it is an agent step.
+    #[must_use]
+    pub fn of(step: &Step) -> Self {
+        if step.agent.is_none() {
+            return Self::default();
+        }
+        let budget = step.budget.as_ref();
+        Self {
+            model_calls: budget.and_then(|b| b.iterations).unwrap_or(ITERATIONS_DEFAULT),
+            tokens: budget.and_then(|b| b.tokens).unwrap_or(STEP_TOKENS_DEFAULT),
+            cost_microusd: budget.and_then(|b| b.cost_microusd).unwrap_or(STEP_COST_DEFAULT),
+        }
+    }
+
+    /// Returns whether nothing is asked for.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the smaller of both in each respect.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            model_calls: self.model_calls.min(other.model_calls),
+            tokens: self.tokens.min(other.tokens),
+            cost_microusd: self.cost_microusd.min(other.cost_microusd),
+        }
+    }
+
+    /// Adds what another attempt may use.
+    pub fn add(&mut self, other: Self) {
+        self.model_calls = self.model_calls.saturating_add(other.model_calls);
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.cost_microusd = self.cost_microusd.saturating_add(other.cost_microusd);
+    }
+
+    /// Takes back what another attempt might have used.
+    pub fn subtract(&mut self, other: Self) {
+        self.model_calls = self.model_calls.saturating_sub(other.model_calls);
+        self.tokens = self.tokens.saturating_sub(other.tokens);
+        self.cost_microusd = self.cost_microusd.saturating_sub(other.cost_microusd);
+    }
+}
+
 /// What was used: by one reply, or by a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
@@ -108,6 +176,21 @@ impl Usage {
             return Some("tokens");
         }
         (self.cost_microusd > limits.cost_microusd).then_some("cost_microusd")
+    }
+
+    /// Returns what is left of the limits when `reserved` is used as well.
+    #[must_use]
+    pub fn left(&self, limits: &Limits, reserved: StepMax) -> StepMax {
+        let tokens = self.input_tokens.saturating_add(self.output_tokens).saturating_add(reserved.tokens);
+        let cost = self.cost_microusd.saturating_add(reserved.cost_microusd);
+        StepMax {
+            model_calls: limits
+                .model_calls
+                .saturating_sub(self.model_calls)
+                .saturating_sub(reserved.model_calls),
+            tokens: limits.tokens.saturating_sub(tokens),
+            cost_microusd: limits.cost_microusd.saturating_sub(cost),
+        }
     }
 
     /// Returns whether nothing was used.

@@ -95,6 +95,15 @@ pub struct Tokens {
     pub reasoning: u64,
 }
 
+/// An irreversible call that an agent step wants to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Occurrence {
+    /// Counts the irreversible calls of the attempt, from 1.
+    pub call: u32,
+    /// The tool.
+    pub tool: ToolName,
+}
+
 /// A call to a tool inside an agent step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ToolCall {

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::id::{RunId, StepId, ToolName};
 
 /// A SHA-256 digest, written as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -12,6 +15,18 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// Returns the key of a call: the same over all attempts of the same step with the same input.
+    /// `occurrence` counts equal calls of one agent step, from 0.
+    #[must_use]
+    pub fn of_call(run: RunId, step: &StepId, tool: &ToolName, input: &Value, occurrence: u32) -> Self {
+        let input = Self::of(input);
+        let mut text = format!("{run}\0{step}\0{tool}\0{input}");
+        if occurrence > 0 {
+            text.push_str(&format!("\0{occurrence}"));
+        }
+        Self::of_bytes(text.as_bytes())
+    }
+
     /// Returns the digest of `bytes` as they are.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use crate::{
     budget::Limits,
     digest::Digest,
-    id::{Capability, ToolName},
+    id::{Capability, StepId, ToolName},
+    plan::Step,
     time,
     tool::{Effect, ToolDescriptor},
 };
@@ -26,8 +27,20 @@ pub struct Envelope {
     pub params: Map<String, Value>,
     /// Every tool that the plan or a rule can use.
     pub tools: BTreeMap<ToolName, SealedTool>,
+    /// The specialists that carry out its agent steps, by step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<StepId, SealedAgent>,
     /// What the run may use.
     pub limits: Limits,
+}
+
+/// A specialist as it was when the plan was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SealedAgent {
+    /// The specialist.
+    pub capability: Capability,
+    /// The descriptor's digest; an executor refuses any other.
+    pub digest: Digest,
 }
 
 /// A tool as it was when the plan was approved.
@@ -73,6 +86,26 @@ impl Envelope {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(self)
+    }
+
+    /// Returns what a step does to the world: of an agent step, the most that one of its tools does.
+    /// `None` if it calls no tool.
+    #[must_use]
+    pub fn effect_of(&self, step: &Step) -> Option<Effect> {
+        let listed = step.agent.iter().flat_map(|agent| &agent.tools);
+        step.tool.iter().chain(listed).filter_map(|tool| self.tools.get(tool)).map(|tool| tool.effect).max()
+    }
+
+    /// Returns what changes whenever a step is done in another way: the digest of its tool, or of its
+    /// specialist with the tools that it lists.
+    #[must_use]
+    pub fn means_of(&self, step: &Step) -> Option<Digest> {
+        if let Some(tool) = &step.tool {
+            return self.tools.get(tool).map(|sealed| sealed.digest);
+        }
+        let agent = step.agent.as_ref()?;
+        let tools: Vec<_> = agent.tools.iter().map(|tool| self.tools.get(tool).map(|t| t.digest)).collect();
+        Some(Digest::of(&(self.agents.get(&step.id).map(|sealed| sealed.digest), tools)))
     }
 
     /// Returns the names of params that `now` has with another value, or no longer has.

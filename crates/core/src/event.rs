@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, failure::Failure, id::StepId, input::Input, time::Timestamp};
+use crate::{call::Occurrence, digest::Digest, failure::Failure, id::StepId, input::Input, time::Timestamp};
 
 /// The version of entries that this crate writes. Older ones fold for ever.
 pub const VERSION: u32 = 1;
@@ -123,6 +123,9 @@ pub enum Event {
         step: StepId,
         /// The attempt.
         attempt: u32,
+        /// Which call, inside an agent step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<Occurrence>,
     },
     /// An attempt returned and passed its gates; its output is the cause's.
     AttemptSucceeded {

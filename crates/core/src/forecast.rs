@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::StepMax,
     envelope::Envelope,
     id::StepId,
-    plan::{CompiledPlan, ITERATIONS_DEFAULT, Step, StepKind},
+    plan::{CompiledPlan, Step, StepKind},
 };
 
 /// What a plan can use at most. Replans are not in it: they are another plan.
@@ -29,29 +30,26 @@ pub fn forecast(plan: &CompiledPlan, envelope: &Envelope) -> Forecast {
     let limits = &envelope.limits;
     let sum = |of: &dyn Fn(&Step) -> u64| plan.steps().iter().map(of).fold(0, u64::saturating_add);
     let calls = sum(&model_calls);
-    let bounded = |of: &dyn Fn(&Step) -> Option<u64>, limit: u64| {
-        let most = |step: &Step| match model_calls(step) {
-            0 => 0,
-            _ => of(step).map_or(limit, |own| own.saturating_mul(times(step))),
+    let bounded = |of: &dyn Fn(&Step) -> u64, limit: u64| {
+        let most = |step: &Step| match step.kind() {
+            Some(StepKind::Agent(_)) => of(step).saturating_mul(times(step)),
+            // What a review uses is known only to the reviewer.
+            _ if step.review => limit,
+            _ => 0,
         };
         sum(&most).min(limit)
     };
     Forecast {
         critical_path: critical_path(plan),
         model_calls_max: u32::try_from(calls).unwrap_or(u32::MAX).min(limits.model_calls),
-        tokens_max: bounded(&|step| step.budget.as_ref()?.tokens, limits.tokens),
-        cost_microusd_max: bounded(&|step| step.budget.as_ref()?.cost_microusd, limits.cost_microusd),
+        tokens_max: bounded(&|step| StepMax::of(step).tokens, limits.tokens),
+        cost_microusd_max: bounded(&|step| StepMax::of(step).cost_microusd, limits.cost_microusd),
     }
 }
 
 /// Returns how many calls to models a step can make: its turns, and its reviews.
 fn model_calls(step: &Step) -> u64 {
-    let turns = match step.kind() {
-        Some(StepKind::Agent(_)) => {
-            u64::from(step.budget.as_ref().and_then(|budget| budget.iterations).unwrap_or(ITERATIONS_DEFAULT))
-        }
-        Some(StepKind::Tool(_) | StepKind::Human(_) | StepKind::Goal(_)) | None => 0,
-    };
+    let turns = u64::from(StepMax::of(step).model_calls);
     (turns + u64::from(step.review)).saturating_mul(times(step))
 }
 
@@ -96,6 +94,7 @@ mod tests {
             plan: plan.digest(),
             params: Default::default(),
             tools: Default::default(),
+            agents: Default::default(),
             limits: Limits { model_calls: 50, tokens: 10_000, cost_microusd: 700, ..Limits::default() },
         };
         forecast(&plan, &envelope)

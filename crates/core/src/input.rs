@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     budget::Usage,
-    call::Call,
+    call::{Call, Occurrence},
     digest::Digest,
     envelope::Envelope,
     failure::Failure,
@@ -46,6 +46,9 @@ pub enum Input {
         step: StepId,
         /// The attempt that asks.
         attempt: u32,
+        /// Which call, inside an agent step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<Occurrence>,
     },
     /// The replanner answers.
     Replanned(ReplanReply),

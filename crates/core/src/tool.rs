@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     digest::Digest,
     id::{Capability, ToolName},
+    plan::Step,
     time,
 };
 
@@ -90,6 +91,20 @@ pub struct ToolDescriptor {
 #[serde(transparent)]
 pub struct Inventory {
     tools: BTreeMap<ToolName, Arc<ToolDescriptor>>,
+    /// Not part of the JSON, which is the tools by name.
+    #[serde(skip)]
+    agents: BTreeMap<Capability, AgentDescriptor>,
+}
+
+/// A specialist that carries out agent steps, as the planner and the checker know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AgentDescriptor {
+    /// The specialist.
+    pub capability: Capability,
+    /// The model that it asks: `provider/name`.
+    pub model: String,
+    /// Changes whenever the model or the specialist's own instructions change.
+    pub digest: Digest,
 }
 
 impl Inventory {
@@ -104,6 +119,35 @@ impl Inventory {
         self.tools.values()
     }
 
+    /// Adds the specialists that carry out agent steps.
+    #[must_use]
+    pub fn with_agents(mut self, agents: impl IntoIterator<Item = AgentDescriptor>) -> Self {
+        self.agents.extend(agents.into_iter().map(|agent| (agent.capability.clone(), agent)));
+        self
+    }
+
+    /// Returns the specialists that carry out agent steps, in the order of their names.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentDescriptor> {
+        self.agents.values()
+    }
+
+    /// Returns the specialist that carries out an agent step: the one that the step names, else the
+    /// first that serves all its tools.
+    #[must_use]
+    pub fn agent_for(&self, step: &Step) -> Option<&AgentDescriptor> {
+        let agent = step.agent.as_ref()?;
+        let serves = |capability: &Capability| {
+            let serves = |tool: &ToolName| {
+                self.get(tool.as_str()).is_some_and(|tool| tool.capabilities.contains(capability))
+            };
+            agent.tools.iter().all(serves)
+        };
+        match &step.capability {
+            Some(capability) => self.agents.get(capability).filter(|_| serves(capability)),
+            None => self.agents.values().find(|agent| serves(&agent.capability)),
+        }
+    }
+
     /// Returns whether a pool of this name serves any tool.
     #[must_use]
     pub fn serves(&self, capability: &str) -> bool {
@@ -113,7 +157,8 @@ impl Inventory {
 
 impl FromIterator<ToolDescriptor> for Inventory {
     fn from_iter<I: IntoIterator<Item = ToolDescriptor>>(tools: I) -> Self {
-        Self { tools: tools.into_iter().map(|t| (t.name.clone(), Arc::new(t))).collect() }
+        let tools = tools.into_iter().map(|t| (t.name.clone(), Arc::new(t))).collect();
+        Self { tools, agents: BTreeMap::new() }
     }
 }
 

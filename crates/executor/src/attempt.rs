@@ -4,11 +4,18 @@
 //! is dropped without an answer, because a worker died, a factory died or the pool was shut down,
 //! it answers `worker_lost` itself. So no accepted request stays without an answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use foreplan_bus::Bus;
 use foreplan_core::{
     budget::Usage,
+    call::{CALLS_MAX, Call},
     digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     input::{AttemptOutcome, AttemptReply, Verdicts},
@@ -36,6 +43,49 @@ pub(crate) enum Stage {
     Answered,
 }
 
+/// The irreversible calls of an agent step: how many, and what became of them.
+#[derive(Default)]
+pub(crate) struct Permits {
+    granted: AtomicU32,
+    /// Calls that surely did what they do.
+    done: AtomicU32,
+    /// Calls that surely did nothing.
+    none: AtomicU32,
+}
+
+impl Permits {
+    /// Returns the number of the next call, from 1.
+    pub(crate) fn next(&self) -> u32 {
+        self.granted.load(Ordering::Relaxed) + 1
+    }
+
+    /// Notes that it may be made.
+    pub(crate) fn granted(&self) {
+        self.granted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes what became of one.
+    pub(crate) fn settled(&self, state: EffectState) {
+        match state {
+            EffectState::Done => self.done.fetch_add(1, Ordering::Relaxed),
+            EffectState::None => self.none.fetch_add(1, Ordering::Relaxed),
+            EffectState::Unknown => 0,
+        };
+    }
+
+    /// Returns what is known of all of them; `None` if there were none.
+    pub(crate) fn effect(&self) -> Option<EffectState> {
+        let [granted, done, none] =
+            [&self.granted, &self.done, &self.none].map(|n| n.load(Ordering::Relaxed));
+        match granted {
+            0 => None,
+            _ if granted == none => Some(EffectState::None),
+            _ if granted == done + none => Some(EffectState::Done),
+            _ => Some(EffectState::Unknown),
+        }
+    }
+}
+
 /// One attempt in hand.
 pub(crate) struct Attempt {
     /// What was asked for.
@@ -44,6 +94,11 @@ pub(crate) struct Attempt {
     pub(crate) cancel: CancellationToken,
     /// How far it has come.
     pub(crate) stage: Stage,
+    /// What it used so far.
+    pub(crate) usage: Usage,
+    /// The irreversible calls of an agent step.
+    pub(crate) permits: Permits,
+    calls: Vec<Call>,
     key: AttemptKey,
     pool: Arc<Pool>,
     worker: Option<(Arc<str>, Timestamp)>,
@@ -54,12 +109,29 @@ impl Attempt {
     pub(crate) fn admit(pool: &Arc<Pool>, request: Arc<StepRequest>) -> Option<Self> {
         let key = AttemptKey { run: request.run, step: request.step.clone(), attempt: request.attempt };
         let cancel = pool.shared.attempts.admit(&key)?;
-        Some(Self { request, cancel, stage: Stage::Waiting, key, pool: Arc::clone(pool), worker: None })
+        Some(Self {
+            request,
+            cancel,
+            stage: Stage::Waiting,
+            usage: Usage::default(),
+            permits: Permits::default(),
+            calls: Vec::new(),
+            key,
+            pool: Arc::clone(pool),
+            worker: None,
+        })
     }
 
     /// Notes which worker begins, and when.
     pub(crate) fn begin(&mut self, worker: &Arc<str>) {
         self.worker = Some((Arc::clone(worker), (self.pool.shared.clock)()));
+    }
+
+    /// Notes a call that it made.
+    pub(crate) fn record(&mut self, call: Call) {
+        if self.calls.len() < CALLS_MAX {
+            self.calls.push(call);
+        }
     }
 
     /// Returns the name of the attempt in the table.
@@ -94,7 +166,6 @@ impl Attempt {
             Some((worker, started_at)) => (worker.to_string(), *started_at),
             None => (self.pool.capability.to_string(), ended_at),
         };
-        let tool_calls = u32::from(self.stage != Stage::Waiting);
         Message::Reply {
             run: self.key.run,
             reply: Reply::Step(AttemptReply {
@@ -108,8 +179,8 @@ impl Attempt {
                 input: Some(Digest::of(self.request.input.as_ref())),
                 started_at,
                 ended_at,
-                usage: Usage { tool_calls, ..Usage::default() },
-                calls: Vec::new(),
+                usage: self.usage,
+                calls: self.calls.clone(),
                 verdicts: Verdicts::default(),
             }),
         }

@@ -26,7 +26,7 @@ pub(crate) struct AttemptKey {
 
 struct InHand {
     cancel: CancellationToken,
-    permit: Option<oneshot::Sender<bool>>,
+    permit: Option<(u32, oneshot::Sender<bool>)>,
 }
 
 /// The attempts that this executor has accepted and not yet answered.
@@ -58,19 +58,21 @@ impl Attempts {
         }
     }
 
-    /// Returns where the answer to the attempt's permit request will arrive.
-    pub(crate) fn expect_permit(&self, key: &AttemptKey) -> oneshot::Receiver<bool> {
+    /// Returns where the answer to the attempt's permit request for a call will arrive. One call at a
+    /// time is waited for.
+    pub(crate) fn expect_permit(&self, key: &AttemptKey, call: u32) -> oneshot::Receiver<bool> {
         let (sender, receiver) = oneshot::channel();
         if let Some(in_hand) = self.shard(key).lock().get_mut(key) {
-            in_hand.permit = Some(sender);
+            in_hand.permit = Some((call, sender));
         }
         receiver
     }
 
     /// Hands a permit answer to the worker that asked. An answer that nobody waits for is dropped.
-    pub(crate) fn answer_permit(&self, key: &AttemptKey, granted: bool) {
-        let waiting = self.shard(key).lock().get_mut(key).and_then(|in_hand| in_hand.permit.take());
-        if let Some(waiting) = waiting {
+    pub(crate) fn answer_permit(&self, key: &AttemptKey, call: u32, granted: bool) {
+        let mut shard = self.shard(key).lock();
+        let waiting = shard.get_mut(key).and_then(|in_hand| in_hand.permit.take_if(|(of, _)| *of == call));
+        if let Some((_, waiting)) = waiting {
             // The worker may have given up a moment ago; its reply says so.
             let _ = waiting.send(granted);
         }
@@ -141,10 +143,22 @@ mod tests {
     fn a_permit_that_nobody_waits_for_is_dropped() {
         let attempts = Attempts::default();
         attempts.admit(&key("a", 1)).unwrap();
-        attempts.answer_permit(&key("a", 1), true);
-        let mut answer = attempts.expect_permit(&key("a", 1));
+        attempts.answer_permit(&key("a", 1), 0, true);
+        let mut answer = attempts.expect_permit(&key("a", 1), 0);
         assert!(answer.try_recv().is_err());
-        attempts.answer_permit(&key("a", 1), true);
+        attempts.answer_permit(&key("a", 1), 0, true);
+        assert_eq!(answer.try_recv(), Ok(true));
+    }
+
+    #[test]
+    fn the_permit_of_one_call_is_none_for_the_next() {
+        let attempts = Attempts::default();
+        attempts.admit(&key("a", 1)).unwrap();
+        drop(attempts.expect_permit(&key("a", 1), 1));
+        let mut answer = attempts.expect_permit(&key("a", 1), 2);
+        attempts.answer_permit(&key("a", 1), 1, true);
+        assert!(answer.try_recv().is_err());
+        attempts.answer_permit(&key("a", 1), 2, true);
         assert_eq!(answer.try_recv(), Ok(true));
     }
 }

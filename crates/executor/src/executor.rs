@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use foreplan_bus::{Bus, Consumer};
 use foreplan_core::id::{RunId, StepId};
 use foreplan_journal::Payloads;
+use foreplan_model::Models;
 use foreplan_protocol::{Cancel, Message, PermitAnswer, Subject};
 use foreplan_tools::{LogSink, Toolbox};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -27,12 +28,14 @@ pub struct Options {
     pub clock: Clock,
     /// Where tools write what they print.
     pub log: Option<Logs>,
+    /// Where the models of agent steps are found; absent: agent steps fail.
+    pub models: Option<Arc<dyn Models>>,
 }
 
 impl Default for Options {
-    /// The system's clock and no log.
+    /// The system's clock, no log, and no models.
     fn default() -> Self {
-        Self { clock: system_clock(), log: None }
+        Self { clock: system_clock(), log: None, models: None }
     }
 }
 
@@ -59,9 +62,10 @@ impl Executor {
         payloads: Arc<dyn Payloads>,
         options: Options,
     ) -> Result<ExecutorHandle, Error> {
-        let Options { clock, log } = options;
+        let Options { clock, log, models } = options;
         let specialists = toolbox.specialists().to_vec();
-        let shared = Arc::new(Shared { bus, toolbox, payloads, attempts: Attempts::default(), clock, log });
+        let shared =
+            Arc::new(Shared { bus, toolbox, payloads, attempts: Attempts::default(), clock, log, models });
         let pools: Vec<_> = specialists
             .into_iter()
             .map(|specialist| Arc::new(Pool::new(specialist, Arc::clone(&shared))))
@@ -123,8 +127,8 @@ impl Consumer for Hints {
             Message::Cancel(Cancel { run, step, attempt }) => {
                 self.0.attempts.cancel(&AttemptKey { run, step, attempt });
             }
-            Message::PermitAnswer(PermitAnswer { run, step, attempt, granted }) => {
-                self.0.attempts.answer_permit(&AttemptKey { run, step, attempt }, granted);
+            Message::PermitAnswer(PermitAnswer { run, step, attempt, call, granted }) => {
+                self.0.attempts.answer_permit(&AttemptKey { run, step, attempt }, call, granted);
             }
             Message::Plan(_)
             | Message::Replan(_)
@@ -228,7 +232,7 @@ mod tests {
         tool::Effect,
     };
     use foreplan_journal::MemoryPayloads;
-    use foreplan_protocol::{Reply, StepRequest};
+    use foreplan_protocol::{Reply, StepRequest, StepWork};
     use foreplan_tools::{Specialist, Tool};
     use serde_json::{Value, json};
     use tokio::sync::{Notify, mpsc};
@@ -242,8 +246,7 @@ mod tests {
             step: step.parse().unwrap(),
             attempt: 1,
             plan_version: 1,
-            tool: tool.name.clone(),
-            tool_digest: tool.digest,
+            work: StepWork::Tool { tool: tool.name.clone(), tool_digest: tool.digest },
             effect: tool.effect,
             capability: "pool".into(),
             input: Arc::new(json!({"hang": hang})),
@@ -268,7 +271,8 @@ mod tests {
                 }
             }
         });
-        let pool = Specialist { capability: "pool".into(), tools: vec!["hang".into()], concurrency: 1 };
+        let pool =
+            Specialist { capability: "pool".into(), tools: vec!["hang".into()], concurrency: 1, agent: None };
         let toolbox = Arc::new(Toolbox::new([hang], [pool]).unwrap());
         let bus = Arc::new(MemoryBus::new());
         let (sender, mut tracker) = mpsc::unbounded_channel();

@@ -16,6 +16,7 @@
 //! dropped on the way for whatever reason, as `worker_lost` by the guard of the attempt that stands
 //! for it.
 
+mod agent;
 mod attempt;
 mod attempts;
 mod clock;

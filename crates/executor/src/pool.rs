@@ -13,10 +13,14 @@ use std::{
 };
 
 use foreplan_bus::{Bus, Consumer, Error};
-use foreplan_core::id::{Capability, ToolName};
+use foreplan_core::{
+    digest::Digest,
+    id::{Capability, ToolName},
+};
 use foreplan_journal::Payloads;
+use foreplan_model::Models;
 use foreplan_protocol::{Message, StepRequest};
-use foreplan_tools::{Specialist, Toolbox};
+use foreplan_tools::{AgentSpec, Specialist, Toolbox};
 use parking_lot::RwLock;
 use ractor::{
     Actor, ActorCell, ActorId, MessagingErr, SpawnErr,
@@ -46,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     pub(crate) clock: Clock,
     pub(crate) log: Option<Logs>,
+    pub(crate) models: Option<Arc<dyn Models>>,
 }
 
 /// The pool of one specialist.
@@ -54,6 +59,8 @@ pub(crate) struct Pool {
     pub(crate) capability: Capability,
     /// What all pools share.
     pub(crate) shared: Arc<Shared>,
+    /// What the specialist needs for agent steps, if it carries them out.
+    pub(crate) agent: Option<(AgentSpec, Digest)>,
     tools: HashSet<ToolName>,
     concurrency: usize,
     in_hand: AtomicUsize,
@@ -65,7 +72,9 @@ pub(crate) struct Pool {
 impl Pool {
     /// Makes the pool of a specialist, without workers yet.
     pub(crate) fn new(specialist: Specialist, shared: Arc<Shared>) -> Self {
+        let digest = specialist.agent().map(|agent| agent.digest);
         Self {
+            agent: specialist.agent.zip(digest),
             capability: specialist.capability,
             shared,
             tools: specialist.tools.into_iter().collect(),

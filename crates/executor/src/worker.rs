@@ -6,13 +6,16 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use foreplan_core::{
+    call::Occurrence,
+    digest::Digest,
     failure::{EffectState, Failure, FailureKind},
+    id::ToolName,
     payload::Output,
     run::PERMIT_DENIED,
     tool::Effect,
     trace::TraceParent,
 };
-use foreplan_protocol::{Message, PermitRequest, StepRequest, Subject};
+use foreplan_protocol::{Message, PermitRequest, StepRequest, StepWork, Subject};
 use foreplan_tools::Call;
 use futures::FutureExt as _;
 use ractor::{
@@ -37,9 +40,16 @@ pub const PERMIT_WAIT: Duration = Duration::from_secs(10);
 /// group meanwhile. A call that does not is dropped.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// A tool as it was approved.
+pub(crate) struct Wanted<'a> {
+    pub(crate) tool: &'a ToolName,
+    pub(crate) digest: Digest,
+    pub(crate) effect: Effect,
+}
+
 /// One worker of a pool.
 pub(crate) struct StepWorker {
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     name: Arc<str>,
 }
 
@@ -100,26 +110,45 @@ impl StepWorker {
     async fn perform(&self, attempt: &mut Attempt) -> Result<Output, Failure> {
         let request = Arc::clone(&attempt.request);
         let payloads = &*self.pool.shared.payloads;
-        let effect = self.admit(&request)?;
-        let input = payload::load(payloads, request.run, &request.input).await?;
+        let input = payload::load(payloads, request.run, &request.input).await;
+        let (value, effect) = match &request.work {
+            StepWork::Tool { tool, tool_digest } => {
+                let wanted = Wanted { tool, digest: *tool_digest, effect: request.effect };
+                let effect = self.admit(&wanted)?;
+                (self.call_alone(attempt, tool, effect, input?).await?, effect)
+            }
+            StepWork::Agent { agent } => (self.act(attempt, agent, input?.as_ref()).await?, request.effect),
+        };
+        payload::keep(payloads, request.run, effect, value).await
+    }
+
+    /// Makes the one call of a tool step.
+    async fn call_alone(
+        &self,
+        attempt: &mut Attempt,
+        tool: &ToolName,
+        effect: Effect,
+        input: Arc<Value>,
+    ) -> Result<Value, Failure> {
         if effect == Effect::Irreversible {
-            self.ask_permit(attempt).await?;
+            self.ask_permit(attempt, None).await?;
         }
         if attempt.cancel.is_cancelled() {
             return Err(cancelled().effect(EffectState::None));
         }
         attempt.stage = Stage::Calling;
-        let value = self.call(attempt, input).await.map_err(|failure| judge(failure, effect))?;
-        payload::keep(payloads, request.run, effect, value).await
+        attempt.usage.tool_calls = 1;
+        let key = attempt.request.idempotency_key;
+        self.call(attempt, tool, input, key).await.map_err(|failure| judge(failure, effect))
     }
 
     /// Returns the effect of the tool that is asked for, if this specialist has it and it is the one
     /// that was approved.
-    fn admit(&self, request: &StepRequest) -> Result<Effect, Failure> {
+    pub(crate) fn admit(&self, wanted: &Wanted<'_>) -> Result<Effect, Failure> {
         let refused = |code: &str, message: String| {
             Failure::new(FailureKind::ToolChanged, code, message).retryable(false).effect(EffectState::None)
         };
-        let (tool, capability) = (&request.tool, &self.pool.capability);
+        let (tool, capability) = (wanted.tool, &self.pool.capability);
         let Some(found) = self.pool.shared.toolbox.get(tool.as_str()) else {
             return Err(refused(
                 "unknown_tool",
@@ -133,25 +162,29 @@ impl StepWorker {
             ));
         }
         let descriptor = found.descriptor();
-        if descriptor.digest != request.tool_digest {
+        if descriptor.digest != wanted.digest {
             return Err(refused(
                 "tool_changed",
                 format!(
                     "the tool `{tool}` is not the one that was approved ({} now, {} then); approve the plan again",
                     descriptor.digest.short(),
-                    request.tool_digest.short()
+                    wanted.digest.short()
                 ),
             ));
         }
-        Ok(descriptor.effect.max(request.effect))
+        Ok(descriptor.effect.max(wanted.effect))
     }
 
     /// Waits until the tracker has recorded that this call is made.
-    async fn ask_permit(&self, attempt: &Attempt) -> Result<(), Failure> {
+    pub(crate) async fn ask_permit(
+        &self,
+        attempt: &Attempt,
+        call: Option<Occurrence>,
+    ) -> Result<(), Failure> {
         let shared = &self.pool.shared;
         let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
-        let answer = shared.attempts.expect_permit(attempt.key());
-        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number };
+        let answer = shared.attempts.expect_permit(attempt.key(), call.as_ref().map_or(0, |call| call.call));
+        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call };
         shared
             .bus
             .publish(Subject::Tracker(*run), Message::PermitRequest(asked))
@@ -170,19 +203,25 @@ impl StepWorker {
 
     /// Calls the tool. The toolbox ends the call at its timeout and when it is cancelled; a call that
     /// outlives that is dropped here, so that no tool can keep a worker for ever.
-    async fn call(&self, attempt: &Attempt, input: Arc<Value>) -> Result<Value, Failure> {
+    pub(crate) async fn call(
+        &self,
+        attempt: &Attempt,
+        tool: &ToolName,
+        input: Arc<Value>,
+        key: Option<Digest>,
+    ) -> Result<Value, Failure> {
         let request = &attempt.request;
         let call = Call {
             input,
             run: request.run,
             step: request.step.clone(),
             attempt: request.attempt,
-            idempotency_key: request.idempotency_key,
+            idempotency_key: key,
             timeout: request.timeout,
             cancel: attempt.cancel.clone(),
             log: self.pool.shared.log.as_ref().map(|open| open(request.run, &request.step, request.attempt)),
         };
-        let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(&request.tool, call));
+        let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(tool, call));
         match timeout(request.timeout.saturating_add(STOP_GRACE), calling.catch_unwind()).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(self.pool.shared.toolbox.secrets().redact_failure(panicked(&*panic))),
@@ -202,7 +241,7 @@ fn judge(failure: Failure, effect: Effect) -> Failure {
     }
 }
 
-fn cancelled() -> Failure {
+pub(crate) fn cancelled() -> Failure {
     Failure::new(FailureKind::Cancelled, "cancelled", "the attempt was cancelled")
 }
 
@@ -220,7 +259,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     Failure::new(FailureKind::Tool, "panicked", format!("the tool panicked: {text}"))
 }
 
-fn overdue(limit: Duration) -> Failure {
+pub(crate) fn overdue(limit: Duration) -> Failure {
     let message = format!("the call did not end within {limit:?}, nor when it was told to; it was dropped");
     Failure::new(FailureKind::Timeout, "timeout", message)
 }

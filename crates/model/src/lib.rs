@@ -15,6 +15,7 @@ mod error;
 mod exchange;
 #[cfg(feature = "genai")]
 mod fault;
+mod function;
 #[cfg(feature = "genai")]
 mod limits;
 mod price;
@@ -36,6 +37,7 @@ pub use client::{Client, Variables};
 pub use config::{Api, CONCURRENCY, Config, Configs, Key, TIMEOUT};
 pub use converse::{Conversed, Unanswered, converse};
 pub use error::{Error, ErrorKind};
+pub use function::Function;
 pub use price::{Price, PriceTable};
 pub use recording::{Recorder, RecordingError, Replayer};
 #[cfg(feature = "genai")]

@@ -10,8 +10,8 @@ mod trace;
 
 pub use header::Header;
 pub use message::{
-    Cancel, Message, PermitAnswer, PermitRequest, PlanOutcome, PlanRequest, ReplanContext, ReplanRequest,
-    Reply, ReviewRequest, StepRequest,
+    AgentWork, Cancel, ListedTool, Message, PermitAnswer, PermitRequest, PlanOutcome, PlanRequest,
+    ReplanContext, ReplanRequest, Reply, ReviewRequest, StepRequest, StepWork,
 };
 pub use subject::Subject;
 

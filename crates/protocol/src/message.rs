@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use foreplan_core::{
     action::Trigger,
-    budget::Usage,
-    call::Call,
+    budget::{StepMax, Usage},
+    call::{Call, Occurrence},
     digest::Digest,
     finding::Finding,
     goal::RunSpec,
@@ -132,11 +132,10 @@ pub struct StepRequest {
     pub attempt: u32,
     /// The plan version that asks.
     pub plan_version: u32,
-    /// The tool.
-    pub tool: ToolName,
-    /// The digest that the executor's tool must have.
-    pub tool_digest: Digest,
-    /// What the call does to the world: an irreversible one needs a permit.
+    /// What is to be done.
+    #[serde(flatten)]
+    pub work: StepWork,
+    /// What it does to the world: an irreversible call needs a permit.
     pub effect: Effect,
     /// The pool.
     pub capability: Capability,
@@ -147,6 +146,60 @@ pub struct StepRequest {
     pub idempotency_key: Option<Digest>,
     /// How long the attempt may take.
     pub timeout: Duration,
+}
+
+/// What an executor is asked to do. In JSON its fields stand beside those of the request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StepWork {
+    /// One call.
+    Tool {
+        /// The tool.
+        tool: ToolName,
+        /// The digest that the executor's tool must have.
+        tool_digest: Digest,
+    },
+    /// The loop of an agent step.
+    Agent {
+        /// What it works with.
+        agent: Arc<AgentWork>,
+    },
+}
+
+/// What an agent step works with, and nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentWork {
+    /// The digest that the specialist must have: its model and its own instructions.
+    pub digest: Digest,
+    /// What the step is called.
+    pub title: String,
+    /// What the step must show, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// What the model is told.
+    pub instructions: String,
+    /// The only tools that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ListedTool>,
+    /// JSON Schema of the answer; absent: text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// The outputs of the steps that it depends on; large ones are `{"$payload": …}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<StepId, Value>,
+    /// What the attempt may use.
+    pub max: StepMax,
+}
+
+/// A tool that an agent step lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedTool {
+    /// Its name.
+    pub tool: ToolName,
+    /// The digest that the executor's tool must have.
+    pub tool_digest: Digest,
+    /// What a call does to the world, as approved.
+    pub effect: Effect,
 }
 
 /// Stops an attempt whose result is no longer wanted. A hint: the journal is the truth.
@@ -169,6 +222,9 @@ pub struct PermitRequest {
     pub step: StepId,
     /// The attempt.
     pub attempt: u32,
+    /// Which call, inside an agent step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Occurrence>,
 }
 
 /// Says whether an irreversible call may be made.
@@ -180,6 +236,9 @@ pub struct PermitAnswer {
     pub step: StepId,
     /// The attempt that asked.
     pub attempt: u32,
+    /// Which call of the attempt: 0 for a tool step's only one, else from 1.
+    #[serde(default)]
+    pub call: u32,
     /// Whether it may.
     pub granted: bool,
 }

@@ -27,4 +27,4 @@ pub use project::Project;
 pub use schema::InvalidSchema;
 pub use secrets::Secrets;
 pub use tool::{Signature, Tool};
-pub use toolbox::{Builder, CONCURRENCY_DEFAULT, DEFAULT_CAPABILITY, Error, Specialist, Toolbox};
+pub use toolbox::{AgentSpec, Builder, CONCURRENCY_DEFAULT, DEFAULT_CAPABILITY, Error, Specialist, Toolbox};

@@ -3,9 +3,10 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use foreplan_core::{
+    digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     id::{Capability, ToolName},
-    tool::{Effect, Inventory},
+    tool::{AgentDescriptor, Effect, Inventory},
 };
 use serde_json::Value;
 
@@ -32,6 +33,30 @@ pub struct Specialist {
     pub tools: Vec<ToolName>,
     /// How many calls at a time.
     pub concurrency: usize,
+    /// Carries out agent steps, if it has a model.
+    pub agent: Option<AgentSpec>,
+}
+
+/// What a specialist needs for agent steps.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AgentSpec {
+    /// The model: `provider/name`.
+    pub model: String,
+    /// What the model is told in every step of this specialist: its role.
+    pub instructions: Option<String>,
+}
+
+impl Specialist {
+    /// Returns what planners and the checker see of a specialist that has a model.
+    #[must_use]
+    pub fn agent(&self) -> Option<AgentDescriptor> {
+        let agent = self.agent.as_ref()?;
+        Some(AgentDescriptor {
+            capability: self.capability.clone(),
+            model: agent.model.clone(),
+            digest: Digest::of(agent),
+        })
+    }
 }
 
 /// Why tools and specialists do not fit together.
@@ -159,7 +184,8 @@ impl Builder {
         }
         check_verify(&entries)?;
         assign(&mut entries, &mut specialists)?;
-        let inventory = entries.values().map(|entry| entry.tool.descriptor.clone()).collect();
+        let inventory: Inventory = entries.values().map(|entry| entry.tool.descriptor.clone()).collect();
+        let inventory = inventory.with_agents(specialists.iter().filter_map(Specialist::agent));
         Ok(Toolbox { tools: entries, inventory, specialists, secrets: Arc::new(secrets) })
     }
 }
@@ -231,11 +257,7 @@ impl Toolbox {
                 Failure::new(FailureKind::Unserved, "unknown_tool", message).effect(EffectState::None)
             );
         };
-        if let Some(violation) = entry.input.violation(&call.input) {
-            let message = format!("the input of `{name}` does not fit its schema: {violation}");
-            let failure = Failure::new(FailureKind::InputSchema, "input_schema", message);
-            return Err(self.secrets.redact_failure(failure.effect(EffectState::None)));
-        }
+        self.fits(name, &call.input)?;
         let outcome = entry.run(self.with_clean_log(call)).await.and_then(|output| {
             match entry.output.violation(&output) {
                 None => Ok(output),
@@ -252,6 +274,19 @@ impl Toolbox {
             }
             Err(failure) => Err(self.secrets.redact_failure(failure)),
         }
+    }
+
+    /// Returns why an input does not fit a tool, if it does not.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] of kind `input_schema`.
+    pub fn fits(&self, name: &ToolName, input: &Value) -> Result<(), Failure> {
+        let Some(entry) = self.tools.get(name) else { return Ok(()) };
+        let Some(violation) = entry.input.violation(input) else { return Ok(()) };
+        let message = format!("the input of `{name}` does not fit its schema: {violation}");
+        let failure = Failure::new(FailureKind::InputSchema, "input_schema", message);
+        Err(self.secrets.redact_failure(failure.effect(EffectState::None)))
     }
 
     fn with_clean_log(&self, mut call: Call) -> Call {
@@ -326,7 +361,7 @@ fn check_verify(entries: &HashMap<ToolName, Entry>) -> Result<(), Error> {
 
 /// Writes into each tool the pools that serve it, in the order in which they are declared.
 fn assign(entries: &mut HashMap<ToolName, Entry>, specialists: &mut Vec<Specialist>) -> Result<(), Error> {
-    for (at, Specialist { capability, tools, concurrency }) in specialists.iter().enumerate() {
+    for (at, Specialist { capability, tools, concurrency, .. }) in specialists.iter().enumerate() {
         if specialists[..at].iter().any(|earlier| earlier.capability == *capability) {
             return Err(Error::DuplicateSpecialist(capability.clone()));
         }
@@ -357,6 +392,7 @@ fn assign(entries: &mut HashMap<ToolName, Entry>, specialists: &mut Vec<Speciali
             capability: DEFAULT_CAPABILITY.into(),
             tools: rest,
             concurrency: CONCURRENCY_DEFAULT,
+            agent: None,
         }),
     }
     Ok(())

@@ -14,7 +14,7 @@ use foreplan_core::{
 };
 use foreplan_journal::Progress as Row;
 use foreplan_protocol::{
-    Cancel, Message, PermitAnswer, PlanRequest, ReplanRequest, Reply, StepRequest, Subject,
+    Cancel, Message, PermitAnswer, PlanRequest, ReplanRequest, Reply, StepRequest, StepWork, Subject,
 };
 use serde_json::Value;
 
@@ -36,6 +36,12 @@ pub(crate) fn progress(run: &Run) -> Row {
         steps,
         replans: run.versions().len().saturating_sub(1) as u32,
     }
+}
+
+/// A step that is sent to an executor, with what it works with.
+pub(crate) struct Sending {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) work: StepWork,
 }
 
 impl Shared {
@@ -78,8 +84,8 @@ impl Shared {
                 let cancel = Message::Cancel(Cancel { run: id, step, attempt });
                 self.publish(Subject::Executors, cancel).await;
             }
-            Action::AnswerPermit { step, attempt, granted } => {
-                let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, granted });
+            Action::AnswerPermit { step, attempt, call, granted } => {
+                let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, call, granted });
                 self.publish(Subject::Executors, answer).await;
             }
             Action::Evaluate { .. } | Action::RunStep(_) => {}
@@ -88,10 +94,13 @@ impl Shared {
 
     /// Sends a step with its input to an executor. A step that no executor takes comes back as a
     /// failure.
-    pub(crate) async fn dispatch(&self, run: RunId, version: u32, dispatch: Dispatch, input: Arc<Value>) {
-        let key = match dispatch.effect {
-            Effect::Read => None,
-            Effect::Idempotent | Effect::Irreversible => Some(idempotency_key(run, &dispatch, &input)),
+    pub(crate) async fn dispatch(&self, run: RunId, version: u32, sending: Sending, input: Arc<Value>) {
+        let Sending { dispatch, work } = sending;
+        let key = match (dispatch.effect, &work) {
+            (Effect::Idempotent | Effect::Irreversible, StepWork::Tool { tool, .. }) => {
+                Some(Digest::of_call(run, &dispatch.step, tool, &input, 0))
+            }
+            (Effect::Read, _) | (_, StepWork::Agent { .. }) => None,
         };
         let (step, attempt) = (dispatch.step.clone(), dispatch.attempt);
         let to = Subject::Executor(dispatch.capability.clone());
@@ -100,8 +109,7 @@ impl Shared {
             step: dispatch.step,
             attempt,
             plan_version: version,
-            tool: dispatch.tool,
-            tool_digest: dispatch.tool_digest,
+            work,
             effect: dispatch.effect,
             capability: dispatch.capability,
             input,
@@ -131,10 +139,4 @@ impl Shared {
         };
         self.publish(Subject::Tracker(run), Message::Reply { run, reply: Reply::Step(reply) }).await;
     }
-}
-
-/// Returns the key of a call: the same over all attempts of the same step with the same input.
-fn idempotency_key(run: RunId, dispatch: &Dispatch, input: &Value) -> Digest {
-    let input = Digest::of(input);
-    Digest::of_bytes(format!("{run}\0{}\0{}\0{input}", dispatch.step, dispatch.tool).as_bytes())
 }

@@ -218,7 +218,7 @@ impl State {
                 }
             }
             Message::PermitRequest(ask) => {
-                self.take(me, Input::Permit { step: ask.step, attempt: ask.attempt }).await
+                self.take(me, Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call }).await
             }
             Message::Input { input, .. } => self.take(me, input).await,
             Message::Reply { reply: Reply::Review { .. }, .. }

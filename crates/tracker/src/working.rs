@@ -1,22 +1,27 @@
 //! The working side of a run's actor: what must be judged about a result, what a step's input is,
 //! and sending it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use foreplan_core::{
-    action::Dispatch,
+    action::{Dispatch, Work},
+    budget::StepMax,
+    digest::Digest,
     expr::{self, Cel},
     failure::{Failure, FailureKind},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Input, Readiness},
     payload::Output,
     plan::Step,
+    run::Found,
 };
+use foreplan_protocol::{AgentWork, ListedTool, StepWork};
 use ractor::ActorRef;
 use serde_json::Value;
 
 use crate::{
     judge::{Gate, Job, Judged, bind_later},
+    perform::Sending,
     run_actor::{RunMessage, State},
     shared::Shared,
     values::Values,
@@ -166,26 +171,75 @@ impl State {
         let (run, version) = (self.run.id(), self.version);
         if let Some(input) = self.inputs.get(&dispatch.step) {
             let input = Arc::clone(input);
-            return self.shared.dispatch(run, version, dispatch, input).await;
+            return self.shared.dispatch(run, version, self.sending(dispatch), input).await;
         }
         let Some(Unbound { template, values, list }) = self.unbound(&dispatch.step) else { return };
+        let sending = self.sending(dispatch);
         let shared = Arc::clone(&self.shared);
         if list.is_none()
             && let Ok(input) = expr::bind(&template, &values)
         {
             let input = Arc::new(input);
-            self.inputs.insert(dispatch.step.clone(), Arc::clone(&input));
-            return shared.dispatch(run, version, dispatch, input).await;
+            self.inputs.insert(sending.dispatch.step.clone(), Arc::clone(&input));
+            return shared.dispatch(run, version, sending, input).await;
         }
         tokio::spawn(async move {
             match bind_with_item(&template, values, list, run, &shared).await {
-                Ok(input) => shared.dispatch(run, version, dispatch, Arc::new(input)).await,
+                Ok(input) => shared.dispatch(run, version, sending, Arc::new(input)).await,
                 Err(message) => {
                     let failure = Failure::new(FailureKind::InputSchema, "unbound", message);
-                    shared.answer(run, dispatch.step, dispatch.attempt, failure).await;
+                    let Dispatch { step, attempt, .. } = sending.dispatch;
+                    shared.answer(run, step, attempt, failure).await;
                 }
             }
         });
+    }
+
+    /// Returns what an executor needs besides the input.
+    fn sending(&self, dispatch: Dispatch) -> Sending {
+        let work = match &dispatch.work {
+            Work::Tool { tool, tool_digest } => {
+                StepWork::Tool { tool: tool.clone(), tool_digest: *tool_digest }
+            }
+            Work::Agent { digest, max } => {
+                StepWork::Agent { agent: Arc::new(self.agent_work(&dispatch.step, *digest, *max)) }
+            }
+        };
+        Sending { dispatch, work }
+    }
+
+    fn agent_work(&self, id: &StepId, digest: Digest, max: StepMax) -> AgentWork {
+        let mut work = AgentWork {
+            digest,
+            title: String::new(),
+            outcome: None,
+            instructions: String::new(),
+            tools: Vec::new(),
+            output: None,
+            context: BTreeMap::new(),
+            max,
+        };
+        let (Some(step), Some(version)) = (self.run.definition(id.as_str()), self.run.current()) else {
+            return work;
+        };
+        let Some(agent) = &step.agent else { return work };
+        let listed = agent.tools.iter().filter_map(|tool| {
+            let sealed = version.envelope.tools.get(tool)?;
+            Some(ListedTool { tool: tool.clone(), tool_digest: sealed.digest, effect: sealed.effect })
+        });
+        work.title = step.label().to_owned();
+        work.outcome.clone_from(&step.outcome);
+        work.instructions.clone_from(&agent.instructions);
+        work.tools = listed.collect();
+        work.output.clone_from(&step.output);
+        let deps = version.plan.position(step.id.as_str()).map(|at| &version.plan.node(at).deps);
+        for dep in deps.into_iter().flatten() {
+            let id = &version.plan.step(*dep).id;
+            if let Found::Output(output) = self.run.output(id.as_str()) {
+                work.context.insert(id.clone(), output.to_value());
+            }
+        }
+        work
     }
 
     /// Returns a step's input template with what it refers to.

@@ -24,7 +24,7 @@ pub use rules::rules;
 
 use crate::{
     budget::Limits,
-    envelope::{Envelope, SealedTool},
+    envelope::{Envelope, SealedAgent, SealedTool},
     finding::Finding,
     id::ToolName,
     plan::{CompiledPlan, FORMAT, Plan, Step},
@@ -50,7 +50,7 @@ pub enum Kind {
 }
 
 /// The kinds of steps that this build can execute.
-pub const EXECUTABLE: [Kind; 2] = [Kind::Tool, Kind::Human];
+pub const EXECUTABLE: [Kind; 3] = [Kind::Tool, Kind::Agent, Kind::Human];
 
 /// What a plan is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -145,10 +145,16 @@ pub fn envelope(compiled: &CompiledPlan, context: &CheckContext<'_>) -> Envelope
     }
     compiled.plan().assumptions.iter().for_each(|assumption| seal(assumption.tool.as_str()));
     rules::tools(context.rules).iter().for_each(|tool| seal(tool));
+    let agents = compiled.steps().iter().filter_map(|step| {
+        let agent = context.inventory.agent_for(step)?;
+        let sealed = SealedAgent { capability: agent.capability.clone(), digest: agent.digest };
+        Some((step.id.clone(), sealed))
+    });
     Envelope {
         plan: compiled.digest(),
         params: context.params.clone(),
         tools,
+        agents: agents.collect(),
         limits: context.limits.clone(),
     }
 }

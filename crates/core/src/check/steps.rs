@@ -11,6 +11,7 @@ use super::{
     schema::{Node, Types, nearest, parts, types},
 };
 use crate::{
+    budget::StepMax,
     expr::{self, Cel, Marker, marker},
     finding::Finding,
     plan::{Assumption, CompiledPlan, ForEach, Plan, Step, StepKind},
@@ -66,6 +67,10 @@ impl<'a> Checker<'a> {
                         findings.push(unknown_tool(tool.as_str(), context.inventory).field(field));
                     }
                 }
+                if findings.is_empty() {
+                    agent_served(step, context.inventory, &mut findings);
+                }
+                budget(step, context, &mut findings);
             }
             Some(StepKind::Goal(_)) => servable(Kind::Goal, "goal", context, &mut findings),
             Some(StepKind::Human(_)) => servable(Kind::Human, "human", context, &mut findings),
@@ -323,6 +328,45 @@ fn served(step: &Step, tool: &ToolDescriptor, inventory: &Inventory, findings: &
             let message =
                 format!("`{}` is verified by `{verify}`, which is no read tool of the inventory", tool.name);
             findings.push(Finding::error("verify_tool", message).field("tool"));
+        }
+    }
+}
+
+/// Says why no specialist carries out an agent step, if none does.
+fn agent_served(step: &Step, inventory: &Inventory, findings: &mut Vec<Finding>) {
+    if inventory.agent_for(step).is_some() {
+        return;
+    }
+    let known: Vec<&str> = inventory.agents().map(|agent| agent.capability.as_str()).collect();
+    let message = match (&step.capability, known.is_empty()) {
+        (_, true) => {
+            "no specialist has a model, so nobody carries out agent steps; give one a `model`".to_owned()
+        }
+        (Some(wanted), _) if !known.contains(&wanted.as_str()) => {
+            format!("the specialist `{wanted}` has no model; those that have: {}", known.join(", "))
+        }
+        (Some(wanted), _) => format!("the specialist `{wanted}` does not serve every tool of the step"),
+        (None, _) => format!(
+            "no specialist with a model serves every tool of the step; there are: {}",
+            known.join(", ")
+        ),
+    };
+    findings.push(Finding::error("unserved", message).field("agent"));
+}
+
+fn budget(step: &Step, context: &CheckContext<'_>, findings: &mut Vec<Finding>) {
+    let asked = StepMax::of(step);
+    let limits = context.limits;
+    let over = [
+        ("budget.iterations", u64::from(asked.model_calls), u64::from(limits.model_calls), "model_calls"),
+        ("budget.tokens", asked.tokens, limits.tokens, "tokens"),
+        ("budget.cost_microusd", asked.cost_microusd, limits.cost_microusd, "cost_microusd"),
+    ];
+    for (field, asked, most, limit) in over {
+        if asked == 0 || asked > most {
+            let message =
+                format!("the step may use {asked} {limit}, and the run from 1 to {most} (`limits.{limit}`)");
+            findings.push(Finding::error("budget", message).field(field));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::state::{EarlierItem, PlanVersion, Previous, Run, StepRun, StepState, Timer};
 use crate::{
+    budget::StepMax,
     digest::Digest,
     id::StepId,
     input::{CommandKind, Input},
@@ -51,6 +52,7 @@ impl Run {
             Timer::Retry(id) | Timer::StepWait(id) => old.timer_is_live(&self.steps, id, None),
             Timer::Approval | Timer::WallTime | Timer::Deadline => true,
         });
+        self.release_reservations();
     }
 
     fn fresh_step(&self, old: &Old, step: &Step, version: u32) -> StepRun {
@@ -91,6 +93,17 @@ impl Run {
         } else {
             self.set(at, state);
         }
+    }
+
+    /// Gives back what attempts that left the plan might have used.
+    fn release_reservations(&mut self) {
+        let mut reservations = mem::take(&mut self.reservations);
+        reservations.retain(|id, _| {
+            self.step(id.as_str()).is_some_and(|step| matches!(step.state, StepState::Running { .. }))
+        });
+        self.reserved = StepMax::default();
+        reservations.values().for_each(|max| self.reserved.add(*max));
+        self.reservations = reservations;
     }
 
     fn release_roots(&mut self) {
@@ -326,12 +339,11 @@ impl Kept {
 }
 
 fn is_irreversible(version: &PlanVersion, step: &Step) -> bool {
-    let sealed = step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool));
-    sealed.is_some_and(|sealed| sealed.effect == Effect::Irreversible)
+    version.envelope.effect_of(step) == Some(Effect::Irreversible)
 }
 
 fn tool_digest(version: &PlanVersion, step: &Step) -> Option<Digest> {
-    step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool)).map(|sealed| sealed.digest)
+    version.envelope.means_of(step)
 }
 
 fn mentions_params(step: &Step) -> bool {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     action::Trigger,
+    budget::StepMax,
     digest::Digest,
     event::{Event, Gate},
     id::{PLAN_STEP, StepId},
@@ -54,9 +55,13 @@ impl Run {
             Event::AttemptStarted { step, attempt, verify } => {
                 self.attempt_started(at, step, *attempt, *verify)
             }
-            Event::EffectPermitted { step, attempt } => {
+            Event::EffectPermitted { step, attempt, call } => {
                 self.permits.insert((step.clone(), *attempt));
-                self.update(step, |s| s.permit = Some(*attempt));
+                let number = call.as_ref().map_or(0, |call| call.call);
+                self.update(step, |s| {
+                    s.permit = Some(*attempt);
+                    s.permitted_calls = number;
+                });
             }
             Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
             Event::AttemptFailed { step, failure, .. } => {
@@ -263,9 +268,11 @@ impl Run {
             return;
         };
         let deadline = at.plus(self.timeout_of(position, verify) + WORKER_GRACE);
+        self.reserve(position, step);
         let version = self.plan_version();
         let state = &mut self.steps[position as usize];
         state.attempts = attempt;
+        state.permitted_calls = 0;
         if !verify {
             state.allowance = state.allowance.saturating_sub(1);
         }
@@ -471,6 +478,8 @@ impl Run {
         self.fresh.clear();
         self.waits.clear();
         self.in_flight = 0;
+        self.reservations.clear();
+        self.reserved = StepMax::default();
         self.backing_off = 0;
         if let Some(since) = self.active_since.take() {
             self.active += at.since(since);

@@ -3,6 +3,7 @@
 use super::{Turn, WORKERS_LOST_MAX, state::StepState};
 use crate::{
     action::Action,
+    call::Occurrence,
     event::Event,
     failure::{EffectState, Failure, FailureKind},
     id::StepId,
@@ -17,19 +18,24 @@ pub const PERMIT_DENIED: &str = "permit_denied";
 
 impl Turn<'_> {
     /// Answers a worker that asks whether it may make its irreversible call. One permit per call
-    /// over all attempts and plan versions.
-    pub(super) fn permit(&mut self, step: &StepId, attempt: u32) {
+    /// over all attempts and plan versions. The calls of an agent step are permitted one after
+    /// another, within one attempt.
+    pub(super) fn permit(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>) {
         let state = self.run.step(step.as_str());
-        let awaited = self.run.awaits(step.as_str(), attempt);
+        let awaited = self.run.awaits(step.as_str(), attempt) && self.run.may_call(step, call);
         let held = state.and_then(|s| s.permit);
+        let number = call.map_or(0, |call| call.call);
+        let is_repeated = state.is_some_and(|s| number <= s.permitted_calls);
+        let is_next = state.is_some_and(|s| number == s.permitted_calls + 1);
         let granted = match held {
-            Some(holder) => awaited && holder == attempt,
-            None => awaited && state.is_some() && self.run.may_dispatch(),
+            Some(holder) if is_repeated => awaited && holder == attempt,
+            Some(holder) => awaited && holder == attempt && is_next && self.run.may_dispatch(),
+            None => awaited && (call.is_none() || is_next) && self.run.may_dispatch(),
         };
-        if granted && held.is_none() {
-            self.emit(Event::EffectPermitted { step: step.clone(), attempt });
+        if granted && (held.is_none() || !is_repeated) {
+            self.emit(Event::EffectPermitted { step: step.clone(), attempt, call: call.cloned() });
         }
-        self.act(Action::AnswerPermit { step: step.clone(), attempt, granted });
+        self.act(Action::AnswerPermit { step: step.clone(), attempt, call: number, granted });
     }
 
     /// Decides about a permitted call of which nobody knows whether it happened: the `verify` tool

@@ -136,7 +136,7 @@ impl Run {
                 turn.result(reply);
                 turn.check_budget();
             }
-            Input::Permit { step, attempt } => turn.permit(step, *attempt),
+            Input::Permit { step, attempt, call } => turn.permit(step, *attempt, call.as_ref()),
             Input::Replanned(reply) => {
                 turn.replanned(reply);
                 turn.check_budget();

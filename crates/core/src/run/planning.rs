@@ -7,7 +7,7 @@ use super::{
     state::{PlanVersion, StepState},
 };
 use crate::{
-    action::{Action, Dispatch, Trigger},
+    action::{Action, Dispatch, Trigger, Work},
     event::{Event, Gate, RunFailure},
     failure::{Failure, FailureKind},
     finding::Finding,
@@ -117,8 +117,7 @@ impl Turn<'_> {
         let dispatch = Dispatch {
             step: step.clone(),
             attempt,
-            tool: assumption.tool.clone(),
-            tool_digest: tool.digest,
+            work: Work::Tool { tool: assumption.tool.clone(), tool_digest: tool.digest },
             effect: tool.effect,
             capability: capability.clone(),
             timeout: tool.timeout.unwrap_or(self.run.spec.limits.step_timeout),
@@ -230,14 +229,13 @@ impl Turn<'_> {
 }
 
 fn irreversible_steps(version: &PlanVersion) -> impl Iterator<Item = &crate::plan::Step> {
-    version.plan.steps().iter().filter(|step| {
-        let tool = step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool));
-        tool.is_some_and(|sealed| sealed.effect == Effect::Irreversible)
-    })
+    version.plan.steps().iter().filter(|step| version.envelope.effect_of(step) == Some(Effect::Irreversible))
 }
 
 fn is_outside(version: &PlanVersion, approved: &PlanVersion) -> bool {
     let tools = &approved.envelope.tools;
+    let new_agent =
+        version.envelope.agents.values().any(|now| !approved.envelope.agents.values().any(|was| was == now));
     let new_tool = version.envelope.tools.iter().any(|(name, sealed)| tools.get(name) != Some(sealed));
     let shown = version.by == "rules";
     let new_effect = irreversible_steps(version).any(|step| {
@@ -247,7 +245,7 @@ fn is_outside(version: &PlanVersion, approved: &PlanVersion) -> bool {
     let revised = version.trigger == "goal_revised";
     let new_bounds = version.envelope.limits != approved.envelope.limits
         || version.envelope.params != approved.envelope.params;
-    new_tool || new_bounds || (new_effect && !shown) || revised
+    new_tool || new_agent || new_bounds || (new_effect && !shown) || revised
 }
 
 fn summary(findings: &[Finding]) -> String {

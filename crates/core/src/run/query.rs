@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::state::{PlanVersion, Run, StepRun, StepState, Timer};
 use crate::{
-    action::{Action, Dispatch},
+    action::{Action, Dispatch, Work},
+    budget::StepMax,
+    call::Occurrence,
     id::{RunId, StepId},
     input::PlanAnswer,
     payload::Output,
@@ -269,7 +271,11 @@ impl Run {
     pub(super) fn dispatch_of(&self, at: u32, verify: bool) -> Option<Dispatch> {
         let version = self.versions.last()?;
         let step = self.step_definition(at)?;
-        let StepKind::Tool(own) = step.kind()? else { return None };
+        let own = match step.kind()? {
+            StepKind::Tool(own) => own,
+            StepKind::Agent(_) if !verify => return self.agent_dispatch(at, version, step),
+            StepKind::Agent(_) | StepKind::Human(_) | StepKind::Goal(_) => return None,
+        };
         let sealed = version.envelope.tools.get(own)?;
         let tool = if verify { sealed.verify.as_ref()? } else { own };
         let called = version.envelope.tools.get(tool)?;
@@ -281,8 +287,7 @@ impl Run {
         Some(Dispatch {
             step: self.steps[at as usize].id.clone(),
             attempt: self.steps[at as usize].attempts + 1,
-            tool: tool.clone(),
-            tool_digest: called.digest,
+            work: Work::Tool { tool: tool.clone(), tool_digest: called.digest },
             effect: called.effect,
             capability: capability.clone(),
             timeout: timeout.unwrap_or(self.spec.limits.step_timeout),
@@ -290,10 +295,51 @@ impl Run {
         })
     }
 
+    fn agent_dispatch(&self, at: u32, version: &PlanVersion, step: &Step) -> Option<Dispatch> {
+        let sealed = version.envelope.agents.get(&step.id)?;
+        let left = self.usage.left(&self.spec.limits, self.reserved);
+        Some(Dispatch {
+            step: self.steps[at as usize].id.clone(),
+            attempt: self.steps[at as usize].attempts + 1,
+            work: Work::Agent { digest: sealed.digest, max: StepMax::of(step).min(left) },
+            effect: version.envelope.effect_of(step).unwrap_or(Effect::Read),
+            capability: sealed.capability.clone(),
+            timeout: step.timeout.unwrap_or(self.spec.limits.step_timeout),
+            verify: false,
+        })
+    }
+
     pub(super) fn effect_of(&self, at: u32) -> Effect {
-        let tool = self.step_definition(at).and_then(|s| s.tool.as_ref());
-        let sealed = tool.and_then(|t| self.versions.last().and_then(|v| v.envelope.tools.get(t)));
-        sealed.map_or(Effect::Read, |s| s.effect)
+        let effect = self.step_definition(at).and_then(|s| self.versions.last()?.envelope.effect_of(s));
+        effect.unwrap_or(Effect::Read)
+    }
+
+    /// Returns whether a step may make an irreversible call: an agent step those that it lists.
+    pub(super) fn may_call(&self, id: &StepId, call: Option<&Occurrence>) -> bool {
+        let Some(agent) = self.definition(id.as_str()).and_then(|step| step.agent.as_ref()) else {
+            return self.step(id.as_str()).is_some();
+        };
+        call.is_some_and(|call| agent.tools.contains(&call.tool))
+    }
+
+    /// Returns whether what an attempt may use is still there, or nothing in flight could give it
+    /// back: then it starts with what is left.
+    pub(super) fn can_reserve(&self, at: u32) -> bool {
+        let max = self.step_definition(at).map(StepMax::of).unwrap_or_default();
+        max.is_zero()
+            || self.reserved.is_zero()
+            || max.min(self.usage.left(&self.spec.limits, self.reserved)) == max
+    }
+
+    /// Sets aside what an attempt may use, until it answers.
+    pub(super) fn reserve(&mut self, at: u32, id: &StepId) {
+        let max = self.step_definition(at).map(StepMax::of).unwrap_or_default();
+        if max.is_zero() {
+            return;
+        }
+        let max = max.min(self.usage.left(&self.spec.limits, self.reserved));
+        self.reserved.add(max);
+        self.reservations.insert(id.clone(), max);
     }
 
     /// Keeps the run from dispatching and permitting anything: its process is about to end. Not on
@@ -424,6 +470,9 @@ impl Run {
             }
             StepState::Running { attempt, deadline, .. } => {
                 self.in_flight -= 1;
+                if let Some(max) = self.reservations.remove(&id) {
+                    self.reserved.subtract(max);
+                }
                 self.timers.remove(&(deadline, Timer::Attempt(id, attempt)));
             }
             StepState::Backoff { until } => {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     action::Trigger,
-    budget::Usage,
+    budget::{StepMax, Usage},
     digest::Digest,
     envelope::Envelope,
     event::RunFailure,
@@ -80,6 +80,9 @@ pub struct Run {
     pub(super) earlier_items: HashMap<StepId, EarlierItem>,
     pub(super) commands: HashSet<uuid::Uuid>,
     pub(super) usage: Usage,
+    /// What attempts in flight may use, by step, and all of it.
+    pub(super) reservations: HashMap<StepId, StepMax>,
+    pub(super) reserved: StepMax,
     /// Whether `usage` holds what the cause of this entry used. False between entries.
     pub(super) usage_counted: bool,
     /// Active time up to `active_since`.
@@ -132,6 +135,8 @@ impl Run {
             earlier_items: HashMap::new(),
             commands: HashSet::new(),
             usage: Usage::default(),
+            reservations: HashMap::new(),
+            reserved: StepMax::default(),
             usage_counted: false,
             active: Duration::ZERO,
             active_since: None,
@@ -248,6 +253,8 @@ pub struct StepRun {
     pub workers_lost: u32,
     /// The attempt that may have had an irreversible effect that nobody has denied.
     pub permit: Option<u32>,
+    /// Irreversible calls that the attempt which runs was permitted, inside an agent step.
+    pub permitted_calls: u32,
     /// Whether a person approved the step.
     pub approved: bool,
     /// The plan version in which it last ran.
@@ -278,6 +285,7 @@ impl StepRun {
             allowance,
             workers_lost: 0,
             permit: None,
+            permitted_calls: 0,
             approved: false,
             plan_version: version,
             worker: None,

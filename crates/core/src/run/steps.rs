@@ -6,7 +6,7 @@ use super::{
     state::{StepState, Timer},
 };
 use crate::{
-    action::Action,
+    action::{Action, Work},
     digest::Digest,
     event::{Event, Gate, RunFailure},
     failure::{EffectState, Failure, FailureKind},
@@ -56,7 +56,7 @@ impl Turn<'_> {
         if definition.is_some_and(|s| matches!(s.kind(), Some(StepKind::Human(_)))) {
             let step = self.run.steps[at as usize].id.clone();
             self.emit(Event::QuestionAsked { step, question: None });
-        } else if self.run.queue.is_empty() && self.has_room() {
+        } else if self.run.queue.is_empty() && self.has_room() && self.run.can_reserve(at) {
             self.start(at, false);
         } else {
             let step = self.run.steps[at as usize].id.clone();
@@ -71,7 +71,9 @@ impl Turn<'_> {
     /// Starts steps that waited for room.
     pub(super) fn pump(&mut self) {
         while self.has_room() {
-            let Some(at) = self.run.queue.front().copied() else { return };
+            let Some(at) = self.run.queue.front().copied().filter(|at| self.run.can_reserve(*at)) else {
+                return;
+            };
             self.start(at, false);
         }
     }
@@ -86,6 +88,12 @@ impl Turn<'_> {
             let message = "the envelope does not hold the step's tool".to_owned();
             return self.step_failed(at, Failure::new(FailureKind::Plan, "no_executor", message));
         };
+        if let Work::Agent { max, .. } = &dispatch.work
+            && (max.model_calls == 0 || max.tokens == 0 || max.cost_microusd == 0)
+        {
+            let message = "nothing is left of what the run may use; raise its limits";
+            return self.step_failed(at, Failure::new(FailureKind::Budget, "no_budget", message));
+        }
         let (step, attempt) = (dispatch.step.clone(), dispatch.attempt);
         self.emit(Event::AttemptStarted { step, attempt, verify });
         self.act(Action::RunStep(dispatch));

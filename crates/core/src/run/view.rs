@@ -201,8 +201,11 @@ fn plan_view(version: &PlanVersion) -> PlanView {
             id: step.id.clone(),
             title: step.label().to_owned(),
             tool: step.tool.clone(),
-            capability: step.capability.clone().or_else(|| sealed?.capabilities.first().cloned()),
-            effect: sealed.map(|s| s.effect),
+            capability: step.capability.clone().or_else(|| match version.envelope.agents.get(&step.id) {
+                Some(agent) => Some(agent.capability.clone()),
+                None => sealed?.capabilities.first().cloned(),
+            }),
+            effect: version.envelope.effect_of(step),
             needs: deps.iter().map(|dep| version.plan.step(*dep).id.clone()).collect(),
         }
     };

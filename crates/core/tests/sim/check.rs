@@ -53,7 +53,7 @@ impl Checks {
                 let key = (step.clone(), *attempt);
                 assert!(self.accepted.insert(key), "two results of {step}#{attempt} were accepted");
             }
-            Event::EffectPermitted { step, attempt } => {
+            Event::EffectPermitted { step, attempt, .. } => {
                 let halted = matches!(before.status(), Status::Paused | Status::Replanning);
                 assert!(
                     !halted && !before.status().is_ended(),
@@ -98,7 +98,7 @@ impl Checks {
                         assert_dependencies(after, &dispatch.step);
                     }
                 }
-                Action::AnswerPermit { step, attempt, granted: true } => {
+                Action::AnswerPermit { step, attempt, granted: true, .. } => {
                     let permitted = self.permitted.get(step).is_some_and(|p| p.contains(attempt));
                     assert!(permitted, "{step}#{attempt} granted, not on record");
                     assert!(!after.status().is_ended(), "{step}#{attempt} granted after the end");

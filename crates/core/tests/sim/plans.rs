@@ -102,6 +102,7 @@ pub(crate) fn proposal(document: Value, limits: &Limits) -> Proposal {
                 plan: compiled.digest(),
                 params: serde_json::Map::new(),
                 tools,
+                agents: [].into(),
                 limits: limits.clone(),
             };
             Proposal::Valid { plan: Arc::new(compiled), envelope: Arc::new(envelope), findings: Vec::new() }

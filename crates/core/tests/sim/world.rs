@@ -175,7 +175,7 @@ impl World {
                     self.send(Message::Evaluate { steps, version });
                 }
                 Action::RunStep(dispatch) => self.send_loosely(Message::Run(dispatch)),
-                Action::AnswerPermit { step, attempt, granted } => {
+                Action::AnswerPermit { step, attempt, granted, .. } => {
                     self.send_loosely(Message::Permit { step, attempt, granted });
                 }
                 Action::CancelAttempt { .. } => {}
@@ -231,7 +231,7 @@ impl World {
             }
             Message::Evaluated { .. } => {}
             Message::Run(dispatch) => self.work(&dispatch),
-            Message::AskPermit { step, attempt } => self.handle(Input::Permit { step, attempt }),
+            Message::AskPermit { step, attempt } => self.handle(Input::Permit { step, attempt, call: None }),
             Message::Permit { step, attempt, granted } => {
                 if self.asking.remove(&(step.clone(), attempt)) {
                     self.permitted(step, attempt, granted);

@@ -77,6 +77,7 @@ async fn a_tool_of_another_specialist_is_refused() {
         capability: capability.into(),
         tools: vec![ToolName::from(tool)],
         concurrency: 1,
+        agent: None,
     };
     let toolbox =
         Toolbox::new([add(), echo(Effect::Read)], [specialist(POOL, "add"), specialist("other", "echo")]);
@@ -88,7 +89,8 @@ async fn a_tool_of_another_specialist_is_refused() {
 async fn a_tool_that_is_not_the_approved_one_is_refused() {
     let mut setup = Setup::new(1, [add()]).await;
     let request = setup.request("step", "add", json!({"numbers": []}));
-    setup.send(foreplan_protocol::StepRequest { tool_digest: Digest([7; 32]), ..request }).await.unwrap();
+    let work = foreplan_protocol::StepWork::Tool { tool: "add".into(), tool_digest: Digest([7; 32]) };
+    setup.send(foreplan_protocol::StepRequest { work, ..request }).await.unwrap();
     let failure = failure(setup.reply().await.outcome);
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::ToolChanged, "tool_changed"));
     assert_eq!(failure.retryable, Some(false));

@@ -38,7 +38,8 @@ async fn cancelling_an_attempt_ends_the_process_group_of_its_command() {
     let project = tempfile::tempdir().unwrap();
     let declarations: Declarations = serde_json::from_str(FAMILY).unwrap();
     let loaded = declarations.load(&Project::new(project.path())).unwrap();
-    let pool = Specialist { capability: POOL.into(), tools: vec!["family".into()], concurrency: 1 };
+    let pool =
+        Specialist { capability: POOL.into(), tools: vec!["family".into()], concurrency: 1, agent: None };
     let (sender, mut lines) = mpsc::unbounded_channel();
     let toolbox = Toolbox::new(loaded.tools, [pool]).unwrap();
     let logs: Logs = Arc::new(move |_, step, attempt| {

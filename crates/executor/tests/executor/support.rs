@@ -14,7 +14,7 @@ use foreplan_core::{
 };
 use foreplan_executor::{Executor, ExecutorHandle, Logs, Options};
 use foreplan_journal::MemoryPayloads;
-use foreplan_protocol::{Message, PermitAnswer, PermitRequest, Reply, StepRequest, Subject};
+use foreplan_protocol::{Message, PermitAnswer, PermitRequest, Reply, StepRequest, StepWork, Subject};
 use foreplan_testkit::{Ids, TestClock};
 use foreplan_tools::{Specialist, Tool, Toolbox};
 use serde_json::{Value, json};
@@ -45,6 +45,7 @@ impl Setup {
             capability: POOL.into(),
             tools: tools.iter().map(|tool| tool.descriptor().name.clone()).collect(),
             concurrency,
+            agent: None,
         };
         Self::of(Toolbox::new(tools, [specialist]).unwrap(), None).await
     }
@@ -60,7 +61,7 @@ impl Setup {
             Box::new(move |message| sender.send(message).map_err(|_| Error::Gone("the test".to_owned()))),
         );
         let clock = TestClock::ticking(Timestamp(0), Duration::from_micros(1));
-        let options = Options { clock: clock.reader(), log };
+        let options = Options { clock: clock.reader(), log, ..Options::default() };
         let executor =
             Executor::spawn(bus.clone(), toolbox.clone(), payloads.clone(), options).await.unwrap();
         Self { bus, executor, payloads, toolbox, tracker }
@@ -74,8 +75,10 @@ impl Setup {
             step: step.parse().unwrap(),
             attempt: 1,
             plan_version: 1,
-            tool: ToolName::from(tool),
-            tool_digest: descriptor.map_or(Digest([0; 32]), |tool| tool.digest),
+            work: StepWork::Tool {
+                tool: ToolName::from(tool),
+                tool_digest: descriptor.map_or(Digest([0; 32]), |tool| tool.digest),
+            },
             effect: descriptor.map_or(Effect::Read, |tool| tool.effect),
             capability: POOL.into(),
             input: Arc::new(input),
@@ -105,8 +108,9 @@ impl Setup {
 
     /// Answers a permit request.
     pub(crate) async fn permit(&self, asked: PermitRequest, granted: bool) {
-        let PermitRequest { run, step, attempt } = asked;
-        self.hint(Message::PermitAnswer(PermitAnswer { run, step, attempt, granted })).await;
+        let PermitRequest { run, step, attempt, call } = asked;
+        let call = call.map_or(0, |call| call.call);
+        self.hint(Message::PermitAnswer(PermitAnswer { run, step, attempt, call, granted })).await;
     }
 
     /// Waits for an answer.

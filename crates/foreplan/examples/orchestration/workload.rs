@@ -126,6 +126,7 @@ impl Workload {
             capability: "bench".into(),
             tools: vec!["add".into()],
             concurrency: self.concurrency,
+            agent: None,
         };
         System::builder()
             .project("bench")

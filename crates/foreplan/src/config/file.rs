@@ -191,6 +191,12 @@ pub struct SpecialistSection {
     /// How many steps it runs at once.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// The model that carries out its agent steps: `provider/name`.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What that model is told in every step: the specialist's role.
+    #[serde(default)]
+    pub instructions: Option<String>,
 }
 
 /// Who is told when a run waits or fails.

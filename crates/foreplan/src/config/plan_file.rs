@@ -72,6 +72,7 @@ mod tests {
             plan: bare.plan.digest(),
             params: serde_json::Map::new(),
             tools: [].into(),
+            agents: [].into(),
             limits: foreplan_core::budget::Limits::default(),
         };
         let sealed = PlanFile { envelope: Some(envelope), ..bare.clone() };

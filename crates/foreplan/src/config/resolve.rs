@@ -295,6 +295,13 @@ impl Project {
                 )
                 .fix("take at least 1"));
             }
+            if specialist.instructions.is_some() && specialist.model.is_none() {
+                let problem = Problem::new(
+                    format!("specialists[{at}].instructions"),
+                    "a specialist without a model carries out no agent steps",
+                );
+                return Err(problem.fix("give it a `model`"));
+            }
         }
         Ok(())
     }

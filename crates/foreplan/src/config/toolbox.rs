@@ -2,7 +2,7 @@
 
 use foreplan_core::id::ToolName;
 use foreplan_tools::{
-    self as tools, CONCURRENCY_DEFAULT, Secrets, Specialist, Tool, Toolbox,
+    self as tools, AgentSpec, CONCURRENCY_DEFAULT, Secrets, Specialist, Tool, Toolbox,
     declare::{self, Declarations},
 };
 
@@ -66,6 +66,10 @@ fn specialist(section: &SpecialistSection, all: &[ToolName]) -> Specialist {
         capability: section.capability.clone(),
         tools: section.tools.clone().unwrap_or_else(|| all.to_vec()),
         concurrency: section.concurrency.map_or(CONCURRENCY_DEFAULT, |n| n as usize),
+        agent: section
+            .model
+            .as_ref()
+            .map(|model| AgentSpec { model: model.clone(), instructions: section.instructions.clone() }),
     }
 }
 

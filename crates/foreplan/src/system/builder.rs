@@ -262,7 +262,8 @@ impl Builder {
             move || Arc::clone(&inventory)
         };
         let start = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
-        let options = ExecutorOptions { log: self.log, ..ExecutorOptions::default() };
+        let options =
+            ExecutorOptions { log: self.log, models: self.models.clone(), ..ExecutorOptions::default() };
         let payloads = Arc::clone(&store.payloads);
         let executor =
             Executor::spawn(Arc::clone(&bus), Arc::clone(&toolbox), Arc::clone(&payloads), options)

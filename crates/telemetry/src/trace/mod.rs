@@ -173,7 +173,7 @@ impl Trace {
             Event::AttemptStarted { step, attempt, verify } => {
                 self.attempt_started(at, step, *attempt, *verify);
             }
-            Event::EffectPermitted { step, attempt } => self.permitted(at, step, *attempt),
+            Event::EffectPermitted { step, attempt, .. } => self.permitted(at, step, *attempt),
             Event::AttemptSucceeded { step, attempt } => {
                 self.attempt_closed(at, step, *attempt, attempts::End::Succeeded, spans);
             }

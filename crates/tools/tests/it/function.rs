@@ -141,7 +141,7 @@ fn a_digest_covers_effect_schemas_and_verify_but_not_the_price() {
 
 fn specialist(capability: &str, tools: &[&str]) -> Specialist {
     let tools = tools.iter().map(|tool| name(tool)).collect();
-    Specialist { capability: capability.into(), tools, concurrency: 4 }
+    Specialist { capability: capability.into(), tools, concurrency: 4, agent: None }
 }
 
 #[test]
@@ -155,7 +155,12 @@ fn tools_without_a_specialist_are_served_by_default() {
         tools.specialists(),
         [
             specialist("data", &["count"]),
-            Specialist { capability: "default".into(), tools: vec![name("value")], concurrency: 8 }
+            Specialist {
+                capability: "default".into(),
+                tools: vec![name("value")],
+                concurrency: 8,
+                agent: None
+            }
         ]
     );
 }

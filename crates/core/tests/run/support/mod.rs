@@ -17,7 +17,7 @@ use std::{
 
 use foreplan_core::{
     digest::Digest,
-    envelope::{Envelope, SealedTool},
+    envelope::{Envelope, SealedAgent, SealedTool},
     event::Entry,
     failure::{EffectState, Failure, FailureKind},
     goal::{Approval, ApprovalMode, PlannerSpec, RunSpec},
@@ -95,8 +95,20 @@ pub(crate) fn compiled(document: &Value) -> Arc<CompiledPlan> {
     Arc::new(CompiledPlan::compile(Arc::new(plan)).unwrap())
 }
 
+fn agents(plan: &CompiledPlan) -> BTreeMap<StepId, SealedAgent> {
+    let agents = plan.steps().iter().filter(|step| step.agent.is_some());
+    let sealed = SealedAgent { capability: "writers".into(), digest: Digest([9; 32]) };
+    agents.map(|step| (step.id.clone(), sealed.clone())).collect()
+}
+
 pub(crate) fn envelope(plan: &CompiledPlan, spec: &RunSpec) -> Envelope {
-    Envelope { plan: plan.digest(), params: spec.params.clone(), tools: tools(), limits: spec.limits.clone() }
+    Envelope {
+        plan: plan.digest(),
+        params: spec.params.clone(),
+        tools: tools(),
+        agents: agents(plan),
+        limits: spec.limits.clone(),
+    }
 }
 
 pub(crate) fn failure(kind: FailureKind, code: &str) -> Failure {
@@ -272,7 +284,7 @@ impl Harness {
     }
 
     pub(crate) fn permit(&mut self, step: &str, attempt: u32) -> Vec<String> {
-        self.handle(Input::Permit { step: id(step), attempt })
+        self.handle(Input::Permit { step: id(step), attempt, call: None })
     }
 
     pub(crate) fn takeover(&mut self) -> Vec<String> {

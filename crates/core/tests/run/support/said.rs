@@ -1,7 +1,7 @@
 //! A decision as lines: events as they are, actions behind `>`.
 
 use foreplan_core::{
-    action::Action,
+    action::{Action, Work},
     event::{Event, Gate, RunFailure},
     run::Decision,
 };
@@ -9,6 +9,13 @@ use foreplan_core::{
 /// Returns what was decided, one line for each event and action.
 pub(crate) fn said(decision: &Decision) -> Vec<String> {
     decision.events.iter().map(event).chain(decision.actions.iter().map(action)).collect()
+}
+
+fn work(work: &Work) -> String {
+    match work {
+        Work::Tool { tool, .. } => tool.to_string(),
+        Work::Agent { max, .. } => format!("agent, {} calls, {} tokens", max.model_calls, max.tokens),
+    }
 }
 
 fn event(event: &Event) -> String {
@@ -65,7 +72,10 @@ fn step_event(event: &Event) -> String {
         Event::StepReused { step } => format!("{step} reused"),
         Event::AttemptStarted { step, attempt, verify: false } => format!("{step}#{attempt} started"),
         Event::AttemptStarted { step, attempt, verify: true } => format!("{step}#{attempt} verifies"),
-        Event::EffectPermitted { step, attempt } => format!("{step}#{attempt} permitted"),
+        Event::EffectPermitted { step, attempt, call: None } => format!("{step}#{attempt} permitted"),
+        Event::EffectPermitted { step, attempt, call: Some(call) } => {
+            format!("{step}#{attempt} permitted call {} of {}", call.call, call.tool)
+        }
         Event::AttemptSucceeded { step, attempt } => format!("{step}#{attempt} succeeded"),
         Event::AttemptFailed { step, attempt, failure: None } => format!("{step}#{attempt} failed"),
         Event::AttemptFailed { step, attempt, failure: Some(failure) } => {
@@ -101,10 +111,10 @@ fn action(action: &Action) -> String {
             format!("> evaluate {}", steps.join(" "))
         }
         Action::RunStep(dispatch) => {
-            format!("> run {}#{} {}", dispatch.step, dispatch.attempt, dispatch.tool)
+            format!("> run {}#{} {}", dispatch.step, dispatch.attempt, work(&dispatch.work))
         }
         Action::CancelAttempt { step, attempt } => format!("> cancel {step}#{attempt}"),
-        Action::AnswerPermit { step, attempt, granted } => {
+        Action::AnswerPermit { step, attempt, granted, .. } => {
             format!("> permit {step}#{attempt} {}", if *granted { "granted" } else { "denied" })
         }
     }

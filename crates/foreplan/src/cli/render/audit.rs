@@ -89,7 +89,12 @@ fn cause(input: &Input) -> Option<String> {
                 "worker {worker} answers {step} attempt {attempt} after {took}: {input}{outcome}"
             )))
         }
-        Input::Permit { step, attempt } => Some(format!("{step} attempt {attempt} asks for its permit")),
+        Input::Permit { step, attempt, call: None } => {
+            Some(format!("{step} attempt {attempt} asks for its permit"))
+        }
+        Input::Permit { step, attempt, call: Some(call) } => {
+            Some(format!("{step} attempt {attempt} asks for a permit to call {}", call.tool))
+        }
         Input::Command(command) => Some(clean(&commanded(command))),
         Input::Wake => None,
         Input::Evaluated { .. } => None,
@@ -186,8 +191,11 @@ fn sentence(look: &Look, event: &Event, input: &Input) -> Option<String> {
         Event::AttemptStarted { step, attempt, verify: true } => {
             paint(Tone::Busy, format!("▶ {step} attempt {attempt}: its verify tool is asked"))
         }
-        Event::EffectPermitted { step, attempt } => {
+        Event::EffectPermitted { step, attempt, call: None } => {
             paint(Tone::Warn, format!("● {step} attempt {attempt} may make its irreversible call"))
+        }
+        Event::EffectPermitted { step, attempt, call: Some(call) } => {
+            paint(Tone::Warn, format!("● {step} attempt {attempt} may call {}", call.tool))
         }
         Event::AttemptSucceeded { step, attempt } => {
             paint(Tone::Good, format!("✓ {step} attempt {attempt} succeeded"))

@@ -99,8 +99,7 @@ fn bounds(forecast: &Forecast) -> String {
 }
 
 fn effect(review: &Review<'_>, step: &Step) -> Option<Effect> {
-    let tool = step.tool.as_ref()?;
-    Some(review.envelope?.tools.get(tool)?.effect)
+    review.envelope?.effect_of(step)
 }
 
 fn steps(look: &Look, review: &Review<'_>) -> String {
