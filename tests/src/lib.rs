@@ -54,6 +54,12 @@ impl Project {
         self
     }
 
+    /// Lets every command use the deployment at a server.
+    #[must_use]
+    pub fn on(self, url: &str) -> Self {
+        self.with_env("NATS_URL", url)
+    }
+
     /// Returns the project's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -112,7 +118,7 @@ impl Project {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").env_remove("NATS_URL");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env_remove("FOREPLAN_PROJECT").env("NO_COLOR", "1").env("USER", "tester");
         command

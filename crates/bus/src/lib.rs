@@ -6,6 +6,7 @@
 
 mod memory;
 mod patient;
+mod receipt;
 pub mod service;
 
 use foreplan_protocol::{Message, Subject};
@@ -13,6 +14,7 @@ use futures::future::BoxFuture;
 
 pub use memory::MemoryBus;
 pub use patient::publish_patiently;
+pub use receipt::{Receipt, Settled};
 
 /// Carries messages between agents.
 pub trait Bus: Send + Sync + 'static {
@@ -39,7 +41,27 @@ pub trait Consumer: Send + Sync + 'static {
     ///
     /// [`Error::Busy`] if the queue is full, [`Error::Gone`] if nobody reads it any more.
     fn deliver(&self, message: Message) -> Result<(), Error>;
+
+    /// Queues a message that its bus keeps until the receipt is settled. A consumer whose work ends
+    /// with the process settles it when what it did is durable; others at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::deliver`]; the receipt is dropped then.
+    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), Error> {
+        self.deliver(message)?;
+        receipt.settle();
+        Ok(())
+    }
+
+    /// Returns how many messages it works on at once: a bus that fetches work fetches no more.
+    fn slots(&self) -> usize {
+        SLOTS_DEFAULT
+    }
 }
+
+/// Messages that a consumer works on at once unless it says otherwise.
+pub const SLOTS_DEFAULT: usize = 64;
 
 impl<F: Fn(Message) -> Result<(), Error> + Send + Sync + 'static> Consumer for F {
     fn deliver(&self, message: Message) -> Result<(), Error> {
@@ -59,6 +81,22 @@ pub enum Error {
     /// Whoever served the subject is gone.
     #[error("`{0}` is gone")]
     Gone(String),
+    /// The message is too large to travel.
+    #[error("the message to `{to}` cannot travel: {reason}")]
+    Unsendable {
+        /// Where it was to go.
+        to: String,
+        /// Why it cannot.
+        reason: String,
+    },
+    /// The server did not take the message.
+    #[error("the message to `{to}` was not taken: {reason}")]
+    Server {
+        /// Where it was to go.
+        to: String,
+        /// What the server, or the connection, said.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -66,7 +104,8 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Gone(_) | Self::Unserved(_) => true,
+            Self::Busy(_) | Self::Gone(_) | Self::Unserved(_) | Self::Server { .. } => true,
+            Self::Unsendable { .. } => false,
         }
     }
 }

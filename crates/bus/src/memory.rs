@@ -6,7 +6,7 @@ use foreplan_protocol::{Message, Subject};
 use futures::future::{BoxFuture, ready};
 use parking_lot::RwLock;
 
-use crate::{Bus, Consumer, Error};
+use crate::{Bus, Consumer, Error, Receipt};
 
 /// Hands messages over inside one process. A run without a tracker in memory is served by whoever
 /// serves [`Subject::Trackers`].
@@ -27,6 +27,18 @@ impl MemoryBus {
         let own = consumers.get(to);
         let other = || matches!(to, Subject::Tracker(_)).then(|| consumers.get(&Subject::Trackers)).flatten();
         own.or_else(other).cloned()
+    }
+
+    /// Hands a message over with its receipt: for a bus that delivers what comes from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bus::publish`].
+    pub fn hand(&self, to: &Subject, message: Message, receipt: Receipt) -> Result<(), Error> {
+        match self.consumer(to) {
+            Some(consumer) => consumer.accept(message, receipt),
+            None => Err(Error::Unserved(to.to_string())),
+        }
     }
 
     fn deliver(&self, to: &Subject, message: Message) -> Result<(), Error> {

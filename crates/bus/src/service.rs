@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
 
-use crate::{Bus, Error, publish_patiently};
+use crate::{Bus, Consumer, Error, Receipt, publish_patiently};
 
 /// Requests that an agent has in hand at once: more than the runs that one process carries.
 pub const REQUESTS_MAX: usize = 8 * 1024;
@@ -101,20 +101,46 @@ struct Serving<A: Agent> {
 struct InHand<R> {
     next: u64,
     requests: BTreeMap<u64, (RunId, Arc<R>)>,
+    /// Receipts of those that their bus keeps until they are answered.
+    receipts: BTreeMap<u64, Receipt>,
 }
 
 impl<R> Default for InHand<R> {
     fn default() -> Self {
-        Self { next: 0, requests: BTreeMap::new() }
+        Self { next: 0, requests: BTreeMap::new(), receipts: BTreeMap::new() }
+    }
+}
+
+impl<R> InHand<R> {
+    fn take(&mut self, key: u64) -> Receipt {
+        self.requests.remove(&key);
+        self.receipts.remove(&key).unwrap_or_default()
+    }
+}
+
+/// Where the bus leaves requests.
+struct Inbox<A: Agent> {
+    serving: Arc<Serving<A>>,
+    worker: ActorRef<u64>,
+}
+
+impl<A: Agent> Consumer for Inbox<A> {
+    fn deliver(&self, message: Message) -> Result<(), Error> {
+        self.accept(message, Receipt::none())
+    }
+
+    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), Error> {
+        self.serving.deliver(&self.worker, message, receipt)
     }
 }
 
 impl<A: Agent> Serving<A> {
     /// Takes a request in hand and tells the worker. Anything else on the subject is dropped.
-    fn deliver(&self, worker: &ActorRef<u64>, message: Message) -> Result<(), Error> {
+    fn deliver(&self, worker: &ActorRef<u64>, message: Message, receipt: Receipt) -> Result<(), Error> {
         let subject = || self.agent.subject().to_string();
         let Some(request) = self.agent.request(message) else {
             tracing::warn!(subject = subject(), "a message came that is no request of this subject");
+            receipt.settle();
             return Ok(());
         };
         let key = {
@@ -125,10 +151,11 @@ impl<A: Agent> Serving<A> {
             let key = in_hand.next;
             in_hand.next += 1;
             in_hand.requests.insert(key, request);
+            in_hand.receipts.insert(key, receipt);
             key
         };
         worker.cast(key).map_err(|_| {
-            self.in_hand.lock().requests.remove(&key);
+            drop(self.in_hand.lock().take(key));
             Error::Gone(subject())
         })
     }
@@ -141,10 +168,14 @@ impl<A: Agent> Serving<A> {
             Err(panic) => self.agent.panicked(&request, panic_text(panic.as_ref())),
         };
         let message = Message::Reply { run, reply };
-        if let Err(error) = publish_patiently(self.bus.as_ref(), Subject::Tracker(run), message).await {
-            tracing::warn!(%run, %error, "nobody took the answer; the run asks again when resumed");
+        let published = publish_patiently(self.bus.as_ref(), Subject::Tracker(run), message).await;
+        let receipt = self.in_hand.lock().take(key);
+        match published {
+            Ok(()) => receipt.settle(),
+            Err(error) => {
+                tracing::warn!(%run, %error, "nobody took the answer; the run asks again when resumed");
+            }
         }
-        self.in_hand.lock().requests.remove(&key);
     }
 }
 
@@ -231,8 +262,8 @@ impl<A: Agent> Actor for Worker<A> {
         me: ActorRef<u64>,
         serving: Arc<Serving<A>>,
     ) -> Result<Working<A>, ActorProcessingErr> {
-        let consumer = Arc::clone(&serving);
-        serving.bus.serve(serving.agent.subject(), Box::new(move |message| consumer.deliver(&me, message)));
+        let inbox = Inbox { serving: Arc::clone(&serving), worker: me };
+        serving.bus.serve(serving.agent.subject(), Box::new(inbox));
         let (first, left): (u64, Vec<u64>) = {
             let in_hand = serving.in_hand.lock();
             (in_hand.next, in_hand.requests.keys().copied().collect())

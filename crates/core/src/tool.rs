@@ -166,6 +166,12 @@ impl FromIterator<ToolDescriptor> for Inventory {
 pub trait InventorySource: Send + Sync + 'static {
     /// Returns the inventory as it is at this moment.
     fn inventory(&self) -> Arc<Inventory>;
+
+    /// Returns the tools that runs of a project can use: all, where there is one project only.
+    fn inventory_of(&self, project: &str) -> Arc<Inventory> {
+        let _ = project;
+        self.inventory()
+    }
 }
 
 impl<F: Fn() -> Arc<Inventory> + Send + Sync + 'static> InventorySource for F {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use foreplan_bus::Bus;
+use foreplan_bus::{Bus, Receipt};
 use foreplan_core::{
     budget::Usage,
     call::{CALLS_MAX, Call},
@@ -102,11 +102,13 @@ pub(crate) struct Attempt {
     key: AttemptKey,
     pool: Arc<Pool>,
     worker: Option<(Arc<str>, Timestamp)>,
+    /// Settled once the answer is on its way; the bus keeps the request until then.
+    receipt: Receipt,
 }
 
 impl Attempt {
     /// Takes a request in hand; `None` if it is in hand already.
-    pub(crate) fn admit(pool: &Arc<Pool>, request: Arc<StepRequest>) -> Option<Self> {
+    pub(crate) fn admit(pool: &Arc<Pool>, request: Arc<StepRequest>, receipt: Receipt) -> Option<Self> {
         let key = AttemptKey { run: request.run, step: request.step.clone(), attempt: request.attempt };
         let cancel = pool.shared.attempts.admit(&key)?;
         Some(Self {
@@ -119,6 +121,7 @@ impl Attempt {
             key,
             pool: Arc::clone(pool),
             worker: None,
+            receipt,
         })
     }
 
@@ -147,8 +150,11 @@ impl Attempt {
     /// first of two answers.
     pub(crate) async fn answer(mut self, outcome: Result<Output, Failure>) {
         let message = self.message(outcome);
-        publish(&*self.pool.shared.bus, self.tracker(), message).await;
+        let is_published = publish(&*self.pool.shared.bus, self.tracker(), message).await;
         self.stage = Stage::Answered;
+        if is_published {
+            std::mem::take(&mut self.receipt).settle();
+        }
     }
 
     /// Lets go of an attempt that was never queued: its sender is told in another way.
@@ -211,26 +217,36 @@ impl Drop for Attempt {
         // Without a runtime the process is ending; whoever carries the run on knows that its workers
         // are gone.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { publish(&*bus, to, message).await });
+            let receipt = std::mem::take(&mut self.receipt);
+            runtime.spawn(async move {
+                if publish(&*bus, to, message).await {
+                    receipt.settle();
+                }
+            });
         }
     }
 }
 
-/// Publishes a message to a tracker, patiently. One that cannot be delivered in the end is dropped:
+/// Publishes a message to a tracker, patiently, and returns whether it was taken. One that cannot be delivered in the end is dropped:
 /// the tracker is gone, and the next one treats the attempt as lost.
-async fn publish(bus: &dyn Bus, to: Subject, message: Message) {
+async fn publish(bus: &dyn Bus, to: Subject, message: Message) -> bool {
     // A message in one process is mostly an `Arc` or two; the copy is made only to try again.
     for pause in PUBLISH_PAUSES {
         match bus.publish(to.clone(), message.clone()).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(error) if error.is_retryable() => {
                 tracing::debug!(%error, "an answer is delivered again after a pause");
                 tokio::time::sleep(pause).await;
             }
-            Err(error) => return tracing::warn!(%error, "an answer could not be delivered"),
+            Err(error) => {
+                tracing::warn!(%error, "an answer could not be delivered");
+                return false;
+            }
         }
     }
-    if let Err(error) = bus.publish(to, message).await {
+    let published = bus.publish(to, message).await;
+    if let Err(error) = &published {
         tracing::warn!(%error, "an answer could not be delivered");
     }
+    published.is_ok()
 }

@@ -30,12 +30,14 @@ pub struct Options {
     pub log: Option<Logs>,
     /// Where the models of agent steps are found; absent: agent steps fail.
     pub models: Option<Arc<dyn Models>>,
+    /// The process, where there are several: it stands before the name of each worker.
+    pub process: Option<String>,
 }
 
 impl Default for Options {
     /// The system's clock, no log, and no models.
     fn default() -> Self {
-        Self { clock: system_clock(), log: None, models: None }
+        Self { clock: system_clock(), log: None, models: None, process: None }
     }
 }
 
@@ -62,10 +64,10 @@ impl Executor {
         payloads: Arc<dyn Payloads>,
         options: Options,
     ) -> Result<ExecutorHandle, Error> {
-        let Options { clock, log, models } = options;
+        let Options { clock, log, models, process } = options;
         let specialists = toolbox.specialists().to_vec();
-        let shared =
-            Arc::new(Shared { bus, toolbox, payloads, attempts: Attempts::default(), clock, log, models });
+        let attempts = Attempts::default();
+        let shared = Arc::new(Shared { bus, toolbox, payloads, attempts, clock, log, models, process });
         let pools: Vec<_> = specialists
             .into_iter()
             .map(|specialist| Arc::new(Pool::new(specialist, Arc::clone(&shared))))
@@ -242,6 +244,7 @@ mod tests {
     fn request(toolbox: &Toolbox, step: &str, hang: bool) -> Message {
         let tool = toolbox.get("hang").unwrap().descriptor();
         Message::Step(Arc::new(StepRequest {
+            project: "test".into(),
             run: RunId(uuid::Uuid::from_u128(7)),
             step: step.parse().unwrap(),
             attempt: 1,

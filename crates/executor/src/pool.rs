@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use foreplan_bus::{Bus, Consumer, Error};
+use foreplan_bus::{Bus, Consumer, Error, Receipt};
 use foreplan_core::{
     digest::Digest,
     id::{Capability, ToolName},
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) log: Option<Logs>,
     pub(crate) models: Option<Arc<dyn Models>>,
+    /// Stands before the name of each worker.
+    pub(crate) process: Option<String>,
 }
 
 /// The pool of one specialist.
@@ -130,12 +132,12 @@ impl Pool {
         }
     }
 
-    fn accept(self: &Arc<Self>, request: Arc<StepRequest>) -> Result<(), Error> {
+    fn accept(self: &Arc<Self>, request: Arc<StepRequest>, receipt: Receipt) -> Result<(), Error> {
         if self.in_hand.fetch_add(1, Ordering::Relaxed) >= self.concurrency + QUEUE_MAX {
             self.leave();
             return Err(Error::Busy(self.capability.to_string()));
         }
-        let Some(attempt) = Attempt::admit(self, request) else {
+        let Some(attempt) = Attempt::admit(self, request, receipt) else {
             self.leave();
             // A repetition of what is in hand: the answer to the first is the answer.
             return Ok(());
@@ -160,8 +162,16 @@ pub(crate) struct Inbox(pub(crate) Arc<Pool>);
 
 impl Consumer for Inbox {
     fn deliver(&self, message: Message) -> Result<(), Error> {
+        self.accept(message, Receipt::none())
+    }
+
+    fn slots(&self) -> usize {
+        self.0.concurrency
+    }
+
+    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), Error> {
         match message {
-            Message::Step(request) => self.0.accept(request),
+            Message::Step(request) => self.0.accept(request, receipt),
             Message::Plan(_)
             | Message::Replan(_)
             | Message::Review(_)
@@ -171,6 +181,7 @@ impl Consumer for Inbox {
             | Message::Reply { .. }
             | Message::Input { .. } => {
                 tracing::warn!(capability = %self.0.capability, "a message that is no step request was dropped");
+                receipt.settle();
                 Ok(())
             }
         }

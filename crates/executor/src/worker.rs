@@ -83,7 +83,8 @@ impl Worker for StepWorker {
 impl StepWorker {
     /// Makes the worker with this number.
     pub(crate) fn new(pool: &Arc<Pool>, wid: WorkerId) -> Self {
-        Self { pool: Arc::clone(pool), name: format!("{}/{wid}", pool.capability).into() }
+        let process = pool.shared.process.as_ref().map_or_else(String::new, |process| format!("{process}/"));
+        Self { pool: Arc::clone(pool), name: format!("{process}{}/{wid}", pool.capability).into() }
     }
 
     async fn run(&self, mut attempt: Attempt) {

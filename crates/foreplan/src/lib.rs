@@ -4,6 +4,8 @@
 pub mod cli;
 pub mod config;
 pub mod logs;
+#[cfg(feature = "nats")]
+pub mod serve;
 mod system;
 
-pub use system::{Approval, Builder, Error, OnApproval, Outcome, Planned, System, Traces};
+pub use system::{Approval, Builder, Deployment, Error, OnApproval, Outcome, Planned, System, Traces};

@@ -23,8 +23,8 @@ use crate::{Error, Head, Payloads};
 mod large;
 mod verify;
 
-pub use verify::{Fault, Report, Stored};
-pub(crate) use verify::{Part, first_fault};
+pub(crate) use verify::first_fault;
+pub use verify::{Fault, Part, Report, Stored};
 
 /// What `prev` and the closing brace add to a body: room that [`ENTRY_BYTES_MAX`] must leave.
 const PREV_BYTES_MAX: usize = 96;
@@ -150,7 +150,21 @@ pub async fn read(
     head: Head,
     payloads: &dyn Payloads,
 ) -> Result<Vec<Arc<Entry>>, Error> {
-    if let Some(Fault { seq, reason }) = first_fault(Part { from: 0, before: None, stored, head }) {
+    read_part(run, Part { from: 0, before: None, stored, head }, payloads).await
+}
+
+/// Returns the entries of the end of a run's chain, verified as [`read`] does.
+///
+/// # Errors
+///
+/// As [`read`].
+pub async fn read_part(
+    run: RunId,
+    part: Part<'_>,
+    payloads: &dyn Payloads,
+) -> Result<Vec<Arc<Entry>>, Error> {
+    let stored = part.stored;
+    if let Some(Fault { seq, reason }) = first_fault(part) {
         return Err(Error::Corrupt { run, seq, reason });
     }
     let mut entries = Vec::with_capacity(stored.len());

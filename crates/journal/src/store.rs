@@ -43,6 +43,12 @@ impl Store {
         Self { journal: Arc::new(journal), payloads, process: None }
     }
 
+    /// Makes a store of a journal and payloads that are somewhere else.
+    #[must_use]
+    pub fn shared(journal: Arc<dyn RunStore>, payloads: Arc<dyn Payloads>) -> Self {
+        Self { journal, payloads, process: None }
+    }
+
     /// Returns the name under which this process owns runs.
     #[must_use]
     pub fn owner(&self) -> &str {

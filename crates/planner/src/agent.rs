@@ -47,7 +47,11 @@ impl service::Agent for Agent {
     fn answer(&self, request: Arc<PlanRequest>) -> BoxFuture<'_, Reply> {
         async move {
             let planned = match self.planners.get(&request.spec.planner) {
-                Ok(planner) => planner.plan(Arc::clone(&request), self.inventory.inventory()).await,
+                Ok(planner) => {
+                    planner
+                        .plan(Arc::clone(&request), self.inventory.inventory_of(&request.spec.project))
+                        .await
+                }
                 Err(none) => *none,
             };
             reply(&request, planned)

@@ -3,11 +3,14 @@
 //! In one process a message is handed over as it is, with no serialization; over NATS the same
 //! types travel as JSON. Every message that leaves a process carries a [`Header`].
 
+mod frame;
 mod header;
 mod message;
 mod subject;
 mod trace;
+pub mod wire;
 
+pub use frame::{Frame, FrameError};
 pub use header::Header;
 pub use message::{
     AgentWork, Cancel, ListedTool, Message, PermitAnswer, PermitRequest, PlanOutcome, PlanRequest,

@@ -126,6 +126,9 @@ pub struct ReviewRequest {
 pub struct StepRequest {
     /// The run.
     pub run: RunId,
+    /// The project whose executors are asked.
+    #[serde(default = "no_project")]
+    pub project: Arc<str>,
     /// The step, or the item of a `for_each`.
     pub step: StepId,
     /// Counts per step id over the whole run.
@@ -200,6 +203,10 @@ pub struct ListedTool {
     pub tool_digest: Digest,
     /// What a call does to the world, as approved.
     pub effect: Effect,
+}
+
+fn no_project() -> Arc<str> {
+    "".into()
 }
 
 /// Stops an attempt whose result is no longer wanted. A hint: the journal is the truth.

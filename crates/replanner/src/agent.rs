@@ -49,7 +49,8 @@ impl service::Agent for Agent {
 
     fn answer(&self, request: Arc<ReplanRequest>) -> BoxFuture<'_, Reply> {
         async move {
-            let answer = self.replanners.answer(&request, &self.inventory.inventory()).await;
+            let answer =
+                self.replanners.answer(&request, &self.inventory.inventory_of(&request.spec.project)).await;
             reply(&request, answer)
         }
         .boxed()

@@ -6,6 +6,7 @@
 //!   called, fail as told, or wait for the test;
 //! * [`ScriptedModels`]: models that answer what the test says;
 //! * [`ModelServer`]: a language model that answers from a script, over real HTTP;
+//! * [`nats::NatsServer`]: a real server, fetched if there is none;
 //! * [`Normalizer`] and [`assert_golden`]: transcripts without what differs from run to run, compared
 //!   with a file.
 //!
@@ -16,6 +17,7 @@ mod golden;
 mod ids;
 mod model_server;
 mod models;
+pub mod nats;
 mod normalize;
 mod project;
 mod tools;

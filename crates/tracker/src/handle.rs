@@ -137,6 +137,11 @@ impl TrackerHandle {
         self.order(Order::Attend(run));
     }
 
+    /// Drops from memory the runs for which this holds: others carry them on.
+    pub fn forget(&self, whose: impl Fn(RunId) -> bool + Send + 'static) {
+        self.order(Order::Forget(Box::new(whose)));
+    }
+
     /// Returns how many attempts are in flight, once every actor has read what it was sent before.
     pub async fn in_flight(&self) -> u32 {
         match self.supervisor.call(Order::InFlight, None).await {

@@ -44,6 +44,15 @@ pub(crate) struct Sending {
     pub(crate) work: StepWork,
 }
 
+/// What asks for a step.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) run: RunId,
+    /// The plan version.
+    pub(crate) version: u32,
+    pub(crate) project: Arc<str>,
+}
+
 impl Shared {
     /// Tells those who watch.
     pub(crate) fn tell(&self, run: &Run, entry: Arc<Entry>) {
@@ -94,7 +103,8 @@ impl Shared {
 
     /// Sends a step with its input to an executor. A step that no executor takes comes back as a
     /// failure.
-    pub(crate) async fn dispatch(&self, run: RunId, version: u32, sending: Sending, input: Arc<Value>) {
+    pub(crate) async fn dispatch(&self, from: Origin, sending: Sending, input: Arc<Value>) {
+        let Origin { run, version, project } = from;
         let Sending { dispatch, work } = sending;
         let key = match (dispatch.effect, &work) {
             (Effect::Idempotent | Effect::Irreversible, StepWork::Tool { tool, .. }) => {
@@ -106,6 +116,7 @@ impl Shared {
         let to = Subject::Executor(dispatch.capability.clone());
         let request = StepRequest {
             run,
+            project,
             step: dispatch.step,
             attempt,
             plan_version: version,

@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use foreplan_bus::{Consumer, Receipt};
 use foreplan_core::{
     action::Action,
     id::StepId,
@@ -41,12 +42,14 @@ pub(crate) enum RunMessage {
     Begin(Vec<Action>),
     /// Another process carried the run on, and is gone.
     Takeover(String),
+    /// The run was folded for commands only, and may now dispatch.
+    GoOn,
     /// From the bus.
-    Bus(Message),
+    Bus(Message, Receipt),
     /// From a person.
     Command(Box<Command>, RpcReplyPort<Result<(), CommandError>>),
     /// An input whose evaluation took place elsewhere, with the plan version that it was about.
-    Evaluated { version: u32, input: Box<Input>, inputs: HashMap<StepId, Arc<Value>> },
+    Evaluated { version: u32, input: Box<Input>, inputs: HashMap<StepId, Arc<Value>>, receipt: Receipt },
     /// The run's time has come.
     Wake,
     /// Start nothing more.
@@ -116,9 +119,10 @@ impl Actor for RunActor {
                 Arc::make_mut(&mut state.run).unhold();
                 state.take(&me, Input::Takeover { by }).await?;
             }
-            RunMessage::Bus(message) => state.message(&me, message).await?,
+            RunMessage::GoOn => state.unhold(&me).await?,
+            RunMessage::Bus(message, receipt) => state.message(&me, message, receipt).await?,
             RunMessage::Command(command, reply) => state.command(&me, *command, reply).await?,
-            RunMessage::Evaluated { version, input, inputs } => {
+            RunMessage::Evaluated { version, input, inputs, receipt } => {
                 let mut input = *input;
                 if version == state.version {
                     state.inputs.extend(inputs);
@@ -126,6 +130,7 @@ impl Actor for RunActor {
                     forget_verdicts(&mut input);
                 }
                 state.take(&me, input).await?;
+                receipt.settle();
             }
             RunMessage::Wake => {
                 state.wake = None;
@@ -171,19 +176,30 @@ impl State {
         }
     }
 
+    /// Asks for what is outstanding, if the run was held.
+    async fn unhold(&mut self, me: &ActorRef<RunMessage>) -> Result<(), ActorProcessingErr> {
+        if !self.run.is_held() {
+            return Ok(());
+        }
+        Arc::make_mut(&mut self.run).unhold();
+        self.go_on(me, VecDeque::new(), self.run.outstanding()).await
+    }
+
+    /// Deals with a message; its receipt is settled once all that follows from it is durable.
     async fn message(
         &mut self,
         me: &ActorRef<RunMessage>,
         message: Message,
+        receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply).await,
+            Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply, receipt).await,
             Message::Reply { reply: Reply::Plan { request, by, outcome, usage, calls }, .. } => {
                 let reply = move |proposal| Input::Planned(PlanReply { request, by, proposal, usage, calls });
                 match outcome {
-                    PlanOutcome::Plan(plan) => self.check(me, plan, reply).await,
+                    PlanOutcome::Plan(plan) => self.check(me, plan, receipt, reply).await,
                     PlanOutcome::None { code, message, .. } => {
-                        self.take(me, reply(Proposal::None { code, message })).await
+                        self.take_and_settle(me, reply(Proposal::None { code, message }), receipt).await
                     }
                     PlanOutcome::Question { question } => {
                         self.take(me, reply(Proposal::Question { question })).await
@@ -209,18 +225,21 @@ impl State {
                     })
                 };
                 match plan {
-                    None => self.take(me, reply(None)).await,
-                    Some(Ok(plan)) => self.check(me, plan, move |proposal| reply(Some(proposal))).await,
+                    None => self.take_and_settle(me, reply(None), receipt).await,
+                    Some(Ok(plan)) => {
+                        self.check(me, plan, receipt, move |proposal| reply(Some(proposal))).await
+                    }
                     Some(Err(message)) => {
                         let proposal = Proposal::None { code: "patch".to_owned(), message };
-                        self.take(me, reply(Some(proposal))).await
+                        self.take_and_settle(me, reply(Some(proposal)), receipt).await
                     }
                 }
             }
             Message::PermitRequest(ask) => {
-                self.take(me, Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call }).await
+                let input = Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call };
+                self.take_and_settle(me, input, receipt).await
             }
-            Message::Input { input, .. } => self.take(me, input).await,
+            Message::Input { input, .. } => self.take_and_settle(me, input, receipt).await,
             Message::Reply { reply: Reply::Review { .. }, .. }
             | Message::Plan(_)
             | Message::Replan(_)
@@ -229,6 +248,7 @@ impl State {
             | Message::Cancel(_)
             | Message::PermitAnswer(_) => {
                 tracing::warn!(run = %self.run.id(), "a message for another agent came to the tracker");
+                receipt.settle();
                 Ok(())
             }
         }
@@ -239,23 +259,24 @@ impl State {
         &mut self,
         me: &ActorRef<RunMessage>,
         plan: Arc<Plan>,
+        receipt: Receipt,
         input: impl FnOnce(Proposal) -> Input + Send + 'static,
     ) -> Result<(), ActorProcessingErr> {
-        let inventory = (self.shared.inventories)();
         let spec = Arc::clone(self.run.spec());
+        let inventory = (self.shared.inventories)(&spec.project);
         if let Some(proposal) = self.shared.proposals.find(&plan, &spec, &inventory) {
-            return self.take(me, input(proposal)).await;
+            return self.take_and_settle(me, input(proposal), receipt).await;
         }
         let is_small = plan.steps.len() <= STEPS_CHECKED_INLINE;
         let shared = Arc::clone(&self.shared);
         let propose = move || shared.proposals.make(plan, spec, inventory);
         if is_small {
-            return self.take(me, input(propose())).await;
+            return self.take_and_settle(me, input(propose()), receipt).await;
         }
         let (me, version) = (me.clone(), self.version);
         tokio::task::spawn_blocking(move || {
             let input = Box::new(input(propose()));
-            let _ = me.cast(RunMessage::Evaluated { version, input, inputs: HashMap::new() });
+            let _ = me.cast(RunMessage::Evaluated { version, input, inputs: HashMap::new(), receipt });
         });
         Ok(())
     }
@@ -265,16 +286,19 @@ impl State {
         &mut self,
         me: &ActorRef<RunMessage>,
         mut reply: AttemptReply,
+        receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(job) = self.result_job(&reply) else { return self.take(me, Input::Result(reply)).await };
+        let Some(job) = self.result_job(&reply) else {
+            return self.take_and_settle(me, Input::Result(reply), receipt).await;
+        };
         if job.is_light()
             && let Ok(judged) = job.judge()
         {
             self.inputs.extend(judged.inputs);
             reply.verdicts = judged.verdicts;
-            return self.take(me, Input::Result(reply)).await;
+            return self.take_and_settle(me, Input::Result(reply), receipt).await;
         }
-        self.judge_elsewhere(me, job, move |judged| {
+        self.judge_elsewhere(me, job, receipt, move |judged| {
             reply.verdicts = judged.verdicts;
             Input::Result(reply)
         });
@@ -308,6 +332,17 @@ impl State {
         if let Err(rejection) = self.decide(me, input).await? {
             tracing::debug!(run = %self.run.id(), %rejection, "an input came too late");
         }
+        Ok(())
+    }
+
+    async fn take_and_settle(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        input: Input,
+        receipt: Receipt,
+    ) -> Result<(), ActorProcessingErr> {
+        self.take(me, input).await?;
+        receipt.settle();
         Ok(())
     }
 
@@ -390,8 +425,19 @@ fn forget_verdicts(input: &mut Input) {
 }
 
 /// Where the bus puts messages for the run.
-pub(crate) fn inbox(actor: ActorRef<RunMessage>, subject: Subject) -> Box<dyn foreplan_bus::Consumer> {
-    Box::new(move |message| {
-        actor.cast(RunMessage::Bus(message)).map_err(|_| foreplan_bus::Error::Gone(subject.to_string()))
-    })
+pub(crate) struct Inbox {
+    pub(crate) actor: ActorRef<RunMessage>,
+    pub(crate) subject: Subject,
+}
+
+impl Consumer for Inbox {
+    fn deliver(&self, message: Message) -> Result<(), foreplan_bus::Error> {
+        self.accept(message, Receipt::none())
+    }
+
+    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), foreplan_bus::Error> {
+        self.actor
+            .cast(RunMessage::Bus(message, receipt))
+            .map_err(|_| foreplan_bus::Error::Gone(self.subject.to_string()))
+    }
 }

@@ -12,8 +12,8 @@ use crate::timers::Timers;
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Tells which tools can be planned with now.
-pub type Inventories = Arc<dyn Fn() -> Arc<Inventory> + Send + Sync>;
+/// Tells which tools a project can plan with now.
+pub type Inventories = Arc<dyn Fn(&str) -> Arc<Inventory> + Send + Sync>;
 
 /// What a tracker is made of.
 pub struct Deps {

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use foreplan_bus::{Consumer, Receipt};
 use foreplan_core::{
     action::Action,
     id::RunId,
@@ -19,7 +20,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, Supervi
 
 use crate::{
     handle::{CommandError, Standing, TrackerHandle},
-    run_actor::{RunActor, RunMessage, Start, inbox},
+    run_actor::{Inbox, RunActor, RunMessage, Start},
     shared::{Deps, Shared},
     timers::keep_time,
 };
@@ -37,21 +38,30 @@ pub(crate) enum Order {
     /// Fold a run for commands only: nothing is dispatched until it is carried on.
     Attend(RunId),
     /// A run was folded.
-    Folded(RunId, Result<Box<Run>, String>),
+    Folded(RunId, Result<Box<Run>, NotFolded>),
     /// Hand a command to a run.
     Command { run: RunId, command: Box<Command>, reply: RpcReplyPort<Result<(), CommandError>> },
     /// A message for a run that is not in memory.
-    Deliver(RunId, Message),
+    Deliver(RunId, Message, Receipt),
     /// A run's time has come.
     Wake(RunId),
     /// A run waits: drop its actor.
     Retire(RunId),
     /// Something came up before the actor stopped.
     Unretire(RunId),
+    /// Drop runs that others carry on.
+    Forget(Box<dyn Fn(RunId) -> bool + Send>),
     /// Start nothing more.
     Hold(RpcReplyPort<()>),
     /// Count the attempts in flight, once every actor has read what was sent to it before.
     InFlight(RpcReplyPort<u32>),
+}
+
+/// Why a run could not be folded.
+pub(crate) struct NotFolded {
+    why: String,
+    /// There is no such run: what came for it concerns nobody.
+    is_unknown: bool,
 }
 
 /// Starts a tracker.
@@ -105,14 +115,7 @@ impl Actor for Supervisor {
         let timekeeper = tokio::spawn(keep_time(Arc::clone(&shared), move |run| {
             let _ = orders.cast(Order::Wake(run));
         }));
-        let orders = me;
-        let deliver = move |message: Message| match run_of(&message) {
-            Some(run) => orders
-                .cast(Order::Deliver(run, message))
-                .map_err(|_| foreplan_bus::Error::Gone(Subject::Trackers.to_string())),
-            None => Ok(()),
-        };
-        shared.bus.serve(Subject::Trackers, Box::new(deliver));
+        shared.bus.serve(Subject::Trackers, Box::new(Wakeup(me)));
         Ok(State {
             shared,
             runs: HashMap::new(),
@@ -151,8 +154,7 @@ impl Actor for Supervisor {
             }
             Order::CarryOn { run, takeover } => {
                 state.attended.remove(&run);
-                let message = takeover.map_or(RunMessage::Begin(Vec::new()), RunMessage::Takeover);
-                state.send(&me, run, message);
+                state.send(&me, run, takeover.map_or(RunMessage::GoOn, RunMessage::Takeover));
             }
             Order::Attend(run) => {
                 if !state.runs.contains_key(&run) {
@@ -163,10 +165,11 @@ impl Actor for Supervisor {
             Order::Command { run, command, reply } => {
                 state.send(&me, run, RunMessage::Command(command, reply))
             }
-            Order::Deliver(run, message) => state.send(&me, run, RunMessage::Bus(message)),
+            Order::Deliver(run, message, receipt) => state.send(&me, run, RunMessage::Bus(message, receipt)),
             Order::Wake(run) => state.send(&me, run, RunMessage::Wake),
             Order::Retire(run) => state.retire(run),
             Order::Unretire(run) => state.unretire(run),
+            Order::Forget(whose) => state.forget(whose.as_ref()),
             Order::Hold(reply) => {
                 state.is_held = true;
                 for slot in state.runs.values() {
@@ -222,17 +225,24 @@ impl State {
     fn fold(&self, me: &ActorRef<Order>, run: RunId) {
         let (me, journal) = (me.clone(), Arc::clone(&self.shared.journal));
         tokio::spawn(async move {
-            let folded = match journal.read(run, 0).await {
-                Ok(entries) => Run::replay(run, entries.iter().map(AsRef::as_ref))
-                    .map(Box::new)
-                    .ok_or_else(|| "the journal does not begin with a submission".to_owned()),
-                Err(error) => Err(error.to_string()),
-            };
+            let folded =
+                match journal.read(run, 0).await {
+                    Ok(entries) => Run::replay(run, entries.iter().map(AsRef::as_ref))
+                        .map(Box::new)
+                        .ok_or_else(|| NotFolded {
+                            why: "the journal does not begin with a submission".to_owned(),
+                            is_unknown: false,
+                        }),
+                    Err(error) => Err(NotFolded {
+                        is_unknown: matches!(error, foreplan_journal::Error::NoRun(_)),
+                        why: error.to_string(),
+                    }),
+                };
             let _ = me.cast(Order::Folded(run, folded));
         });
     }
 
-    async fn folded(&mut self, me: &ActorRef<Order>, run: RunId, folded: Result<Box<Run>, String>) {
+    async fn folded(&mut self, me: &ActorRef<Order>, run: RunId, folded: Result<Box<Run>, NotFolded>) {
         let Some(Slot::Folding(waiting)) = self.runs.remove(&run) else { return };
         match folded {
             Ok(folded) => {
@@ -241,10 +251,14 @@ impl State {
                 messages.extend(waiting);
                 self.start(me, *folded, messages).await;
             }
-            Err(why) => {
+            Err(NotFolded { why, is_unknown }) => {
                 for message in waiting {
-                    if let RunMessage::Command(_, reply) = message {
-                        let _ = reply.send(Err(CommandError::Stuck(why.clone())));
+                    match message {
+                        RunMessage::Command(_, reply) => {
+                            let _ = reply.send(Err(CommandError::Stuck(why.clone())));
+                        }
+                        RunMessage::Bus(_, receipt) if is_unknown => receipt.settle(),
+                        _ => {}
                     }
                 }
                 self.shared.standings.set(run, Standing::Stuck { why, lost: false });
@@ -262,7 +276,8 @@ impl State {
             Ok((actor, _)) => {
                 self.shared.standings.set(id, Standing::Active);
                 let subject = Subject::Tracker(id);
-                self.shared.bus.serve(subject.clone(), inbox(actor.clone(), subject));
+                let inbox = Inbox { actor: actor.clone(), subject: subject.clone() };
+                self.shared.bus.serve(subject, Box::new(inbox));
                 for message in messages {
                     let _ = actor.cast(message);
                 }
@@ -306,7 +321,8 @@ impl State {
         let slot = match slot {
             Slot::Retiring(actor, waiting) => {
                 let subject = Subject::Tracker(run);
-                self.shared.bus.serve(subject.clone(), inbox(actor.clone(), subject));
+                let inbox = Inbox { actor: actor.clone(), subject: subject.clone() };
+                self.shared.bus.serve(subject, Box::new(inbox));
                 for message in waiting {
                     let _ = actor.cast(message);
                 }
@@ -315,6 +331,20 @@ impl State {
             other => other,
         };
         self.runs.insert(run, slot);
+    }
+
+    fn forget(&mut self, whose: &dyn Fn(RunId) -> bool) {
+        self.attended.retain(|run| !whose(*run));
+        for (run, slot) in self.runs.extract_if(|run, _| whose(*run)) {
+            self.shared.bus.leave(&Subject::Tracker(run));
+            self.shared.timers.set(run, None);
+            if let Some(actor) = slot.actor() {
+                self.by_actor.remove(&actor.get_id());
+                actor.stop(None);
+            }
+            let why = "another tracker carries it on".to_owned();
+            self.shared.standings.set(run, Standing::Stuck { why, lost: true });
+        }
     }
 
     /// Forgets an actor that stopped; a run that was sent something meanwhile is folded again.
@@ -351,6 +381,25 @@ impl State {
         }
         self.runs.insert(run, Slot::Folding(waiting));
         self.fold(me, run);
+    }
+}
+
+/// Takes messages for runs that are not in memory.
+struct Wakeup(ActorRef<Order>);
+
+impl Consumer for Wakeup {
+    fn deliver(&self, message: Message) -> Result<(), foreplan_bus::Error> {
+        self.accept(message, Receipt::none())
+    }
+
+    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), foreplan_bus::Error> {
+        let Some(run) = run_of(&message) else {
+            receipt.settle();
+            return Ok(());
+        };
+        self.0
+            .cast(Order::Deliver(run, message, receipt))
+            .map_err(|_| foreplan_bus::Error::Gone(Subject::Trackers.to_string()))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use foreplan_bus::Receipt;
 use foreplan_core::{
     action::{Dispatch, Work},
     budget::StepMax,
@@ -21,7 +22,7 @@ use serde_json::Value;
 
 use crate::{
     judge::{Gate, Job, Judged, bind_later},
-    perform::Sending,
+    perform::{Origin, Sending},
     run_actor::{RunMessage, State},
     shared::Shared,
     values::Values,
@@ -41,6 +42,7 @@ impl State {
         &self,
         me: &ActorRef<RunMessage>,
         job: Job,
+        receipt: Receipt,
         input: impl FnOnce(Judged) -> Input + Send + 'static,
     ) {
         let (me, version, run) = (me.clone(), self.version, self.run.id());
@@ -48,7 +50,8 @@ impl State {
         tokio::spawn(async move {
             let mut judged = job.judge_later(run, payloads).await;
             let inputs = std::mem::take(&mut judged.inputs);
-            let _ = me.cast(RunMessage::Evaluated { version, input: Box::new(input(judged)), inputs });
+            let input = Box::new(input(judged));
+            let _ = me.cast(RunMessage::Evaluated { version, input, inputs, receipt });
         });
     }
 
@@ -160,7 +163,7 @@ impl State {
             ready.extend(judged.verdicts.ready);
             return Some(Input::Evaluated { ready });
         }
-        self.judge_elsewhere(me, job, move |judged| {
+        self.judge_elsewhere(me, job, Receipt::none(), move |judged| {
             ready.extend(judged.verdicts.ready);
             Input::Evaluated { ready }
         });
@@ -168,10 +171,11 @@ impl State {
     }
 
     pub(crate) async fn dispatch(&mut self, dispatch: Dispatch) {
-        let (run, version) = (self.run.id(), self.version);
+        let (run, project) = (self.run.id(), self.run.spec().project.as_str().into());
+        let origin = Origin { run, version: self.version, project };
         if let Some(input) = self.inputs.get(&dispatch.step) {
             let input = Arc::clone(input);
-            return self.shared.dispatch(run, version, self.sending(dispatch), input).await;
+            return self.shared.dispatch(origin, self.sending(dispatch), input).await;
         }
         let Some(Unbound { template, values, list }) = self.unbound(&dispatch.step) else { return };
         let sending = self.sending(dispatch);
@@ -181,11 +185,11 @@ impl State {
         {
             let input = Arc::new(input);
             self.inputs.insert(sending.dispatch.step.clone(), Arc::clone(&input));
-            return shared.dispatch(run, version, sending, input).await;
+            return shared.dispatch(origin, sending, input).await;
         }
         tokio::spawn(async move {
             match bind_with_item(&template, values, list, run, &shared).await {
-                Ok(input) => shared.dispatch(run, version, sending, Arc::new(input)).await,
+                Ok(input) => shared.dispatch(origin, sending, Arc::new(input)).await,
                 Err(message) => {
                     let failure = Failure::new(FailureKind::InputSchema, "unbound", message);
                     let Dispatch { step, attempt, .. } = sending.dispatch;

@@ -66,7 +66,8 @@ pub struct Decision {
 }
 
 /// Why an input changes nothing and is sent back.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// The run has ended.
     #[error("the run has ended: {}", .0.as_str())]

@@ -348,6 +348,12 @@ impl Run {
         self.is_held = true;
     }
 
+    /// Returns whether the run is on hold.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// Takes back a [`Run::hold`].
     pub fn unhold(&mut self) {
         self.is_held = false;

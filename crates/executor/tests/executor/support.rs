@@ -71,6 +71,7 @@ impl Setup {
     pub(crate) fn request(&self, step: &str, tool: &str, input: Value) -> StepRequest {
         let descriptor = self.toolbox.get(tool).map(Tool::descriptor);
         StepRequest {
+            project: "test".into(),
             run: run_id(),
             step: step.parse().unwrap(),
             attempt: 1,

@@ -141,6 +141,9 @@ impl Session {
 
     /// Returns the living process that carries the run on, if it is another one.
     async fn owner_elsewhere(&self, run: RunId) -> Result<Option<String>, Failure> {
+        if self.system.is_remote() {
+            return Ok(None);
+        }
         let store = self.system.store();
         let owner = store.journal.find(run).await?.and_then(|record| record.owner);
         Ok(owner.filter(|owner| owner != store.owner() && store.journal.owner_is_alive(owner)))
@@ -149,6 +152,14 @@ impl Session {
     /// Lets the work in hand end, leaves the run to the next process, and says how to go on. A second
     /// signal ends the work.
     async fn stop(&mut self, run: Option<RunId>, exit: Exit, signals: &mut Signals) -> Exit {
+        if self.system.is_remote() {
+            let watch = run.map(|run| self.output.hints.run("watch", run, &[]));
+            self.output.note(&format!(
+                "The deployment carries the run on. Follow it: {}",
+                watch.unwrap_or_else(|| self.output.hints.command("runs", &[]))
+            ));
+            return exit;
+        }
         self.output.note("Stopping after the steps in flight; Ctrl-C again ends them.");
         let system = self.system.clone();
         let ending = system.shutdown();

@@ -14,6 +14,8 @@ use super::paint::shell;
 pub struct Hints {
     project: Option<String>,
     store: Option<String>,
+    /// The server of a deployment, where the environment does not name it.
+    server: Option<String>,
 }
 
 impl Hints {
@@ -22,7 +24,13 @@ impl Hints {
     #[must_use]
     pub fn new(project: Option<&Path>, store: Option<&Path>) -> Self {
         let text = |path: &Path| path.display().to_string();
-        Self { project: project.map(text), store: store.map(text) }
+        Self { project: project.map(text), store: store.map(text), server: None }
+    }
+
+    /// Names the server of a deployment in every command.
+    #[must_use]
+    pub fn on(self, server: Option<String>) -> Self {
+        Self { server, ..self }
     }
 
     /// Returns a command: the verb, what follows it, and the project where it must be named.
@@ -33,7 +41,9 @@ impl Hints {
             command.push(' ');
             command.push_str(&shell(argument));
         }
-        for (flag, folder) in [(" -C ", &self.project), (" --store ", &self.store)] {
+        for (flag, folder) in
+            [(" -C ", &self.project), (" --store ", &self.store), (" --nats ", &self.server)]
+        {
             if let Some(folder) = folder {
                 command.push_str(flag);
                 command.push_str(&shell(folder));

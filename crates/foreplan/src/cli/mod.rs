@@ -66,6 +66,10 @@ fn folder(cli: &Cli) -> PathBuf {
         Verb::Apply(args) => args.file.folder.as_deref(),
         Verb::Tools(args) => args.project.folder.as_deref(),
         Verb::Doctor(args) => args.folder.as_deref(),
+        #[cfg(feature = "nats")]
+        Verb::Serve(args) => args.project.folder.as_deref(),
+        #[cfg(feature = "nats")]
+        Verb::Nats(_) | Verb::Dead(_) => None,
         Verb::Runs(_)
         | Verb::Show(_)
         | Verb::Watch(_)

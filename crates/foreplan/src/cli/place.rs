@@ -31,6 +31,32 @@ impl Place {
     }
 }
 
+/// Returns where the deployment is that carries runs on, if one does: by flag or environment, else by
+/// the project file.
+#[cfg(feature = "nats")]
+pub(crate) fn nats_options(
+    global: &Global,
+    project: Option<&Project>,
+    what: &str,
+) -> Option<crate::serve::NatsOptions> {
+    let section = project.and_then(|project| project.file().bus.clone()).unwrap_or_default();
+    let url = global.nats.clone().or(section.url)?;
+    let place = |path: PathBuf| project.map_or(path.clone(), |project| project.folder().join(path));
+    let mut options = crate::serve::NatsOptions::new(url);
+    options.name = format!("foreplan {what}");
+    options.creds = global.nats_creds.clone().or(section.creds.map(place));
+    options.nkey = section.nkey.map(place);
+    if let Some(tls) = section.tls {
+        options.tls.required = true;
+        options.tls.ca = tls.ca.map(place);
+        options.tls.identity = tls.cert.map(place).zip(tls.key.map(place));
+    }
+    if let Some(tenant) = global.tenant.clone().or(section.tenant) {
+        options.tenant = tenant;
+    }
+    Some(options)
+}
+
 /// Reads the `.env` beside the project file; what the environment has already stays.
 pub(crate) fn read_env(from: &Path) {
     if let Ok(folder) = config::find(from) {
@@ -42,5 +68,5 @@ pub(crate) fn read_env(from: &Path) {
 fn hints(from: &Path, folder: &Path, global: &Global) -> Hints {
     let here = config::find(Path::new(".")).is_ok_and(|here| here == folder);
     let named = (!here).then(|| if from.is_file() { folder } else { from });
-    Hints::new(named, global.store.as_deref())
+    Hints::new(named, global.store.as_deref()).on(global.nats_named())
 }

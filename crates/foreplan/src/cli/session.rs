@@ -74,6 +74,12 @@ impl Session {
     ) -> Result<(Place, System, Logs), Failure> {
         let place = Place::find(output, global, named)?;
         output.redact = traces::options(&place)?.redact;
+        #[cfg(feature = "nats")]
+        if let Some(options) = super::place::nats_options(global, Some(&place.project), "client") {
+            let system = remote(&options, &place).await?;
+            let logs = Logs::new(&place.store);
+            return Ok((place, system, logs));
+        }
         let toolbox = match means {
             Means::Tools => place.project.toolbox()?,
             Means::Record | Means::Look => Toolbox::new([], [])?,
@@ -181,6 +187,20 @@ impl Session {
     }
 }
 
+/// Connects to a deployment. This process executes nothing, and needs no tools.
+#[cfg(feature = "nats")]
+async fn remote(options: &crate::serve::NatsOptions, place: &Place) -> Result<System, Failure> {
+    let connection = crate::serve::NatsConnection::open(options).await?;
+    let (store, inventory) = crate::serve::store(&connection, &place.project.name()).await?;
+    let built = System::builder()
+        .toolbox(Arc::new(Toolbox::new([], [])?))
+        .store(store)
+        .inventory(inventory)
+        .deployment(Arc::new(crate::serve::Remote::new(connection)))
+        .build();
+    Ok(built.await?)
+}
+
 fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
     let sync = match place.project.file().store.sync {
         Sync::Full => SyncMode::Full,
@@ -254,6 +274,7 @@ impl From<system::Error> for Failure {
             | system::Error::GroupBusy { .. }
             | system::Error::Busy { .. }
             | system::Error::Unanswered { .. }
+            | system::Error::Deployment(_)
             | system::Error::Stuck(_) => Self::new(Exit::Unavailable, error.to_string()),
         }
     }

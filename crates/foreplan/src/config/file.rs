@@ -47,8 +47,8 @@ pub struct File {
     pub store: StoreSection,
     /// Models, for planners and agents, by `provider/name` or `provider`.
     pub models: BTreeMap<String, ModelSection>,
-    /// A deployment's bus.
-    pub bus: Option<Value>,
+    /// The deployment that carries the runs on; absent: this process does.
+    pub bus: Option<BusSection>,
     /// Where traces go.
     pub telemetry: TelemetrySection,
 }
@@ -230,6 +230,34 @@ pub enum NotifyOn {
     Failed,
     /// A run succeeded.
     Succeeded,
+}
+
+/// A deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusSection {
+    /// Its server: `nats://host:port`, several separated by commas.
+    pub url: Option<String>,
+    /// A credentials file, relative to the project file.
+    pub creds: Option<PathBuf>,
+    /// A file with an nkey seed, relative to the project file.
+    pub nkey: Option<PathBuf>,
+    /// Certificates, where the server asks for more than the system trusts.
+    pub tls: Option<TlsSection>,
+    /// The prefix of everything on the server; absent: `fp`.
+    pub tenant: Option<String>,
+}
+
+/// Certificates. Paths are relative to the project file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSection {
+    /// Trusted roots.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate.
+    pub cert: Option<PathBuf>,
+    /// The client's key.
+    pub key: Option<PathBuf>,
 }
 
 /// Where runs are kept.

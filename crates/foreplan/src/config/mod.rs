@@ -20,8 +20,8 @@ mod toolbox;
 pub use discover::{FILE_NAME, find};
 pub use error::{Error, Place, Problem};
 pub use file::{
-    ApprovalSection, File, NotifyOn, NotifySection, Param, ParamType, PlannerKind, PlannerSection,
-    ProjectSection, SpecialistSection, StoreSection, Sync, ToolsSection,
+    ApprovalSection, BusSection, File, NotifyOn, NotifySection, Param, ParamType, PlannerKind,
+    PlannerSection, ProjectSection, SpecialistSection, StoreSection, Sync, TlsSection, ToolsSection,
 };
 pub use models::ModelSection;
 pub use params::parse as parse_param;

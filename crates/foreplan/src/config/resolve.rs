@@ -96,14 +96,10 @@ impl Project {
     #[must_use]
     pub fn unused(&self) -> Vec<&'static str> {
         let file = &self.file;
-        [
-            (file.bus.is_some(), "bus"),
-            (!file.tools.mcp.is_empty(), "tools.mcp"),
-            (file.approval.review.is_some(), "approval.review"),
-        ]
-        .into_iter()
-        .filter_map(|(present, name)| present.then_some(name))
-        .collect()
+        [(!file.tools.mcp.is_empty(), "tools.mcp"), (file.approval.review.is_some(), "approval.review")]
+            .into_iter()
+            .filter_map(|(present, name)| present.then_some(name))
+            .collect()
     }
 
     /// Adds to a problem where in the file its key stands.

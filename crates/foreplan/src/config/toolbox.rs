@@ -1,6 +1,6 @@
 //! From the `[tools]` section and the specialists to a toolbox.
 
-use foreplan_core::id::ToolName;
+use foreplan_core::id::{Capability, ToolName};
 use foreplan_tools::{
     self as tools, AgentSpec, CONCURRENCY_DEFAULT, Secrets, Specialist, Tool, Toolbox,
     declare::{self, Declarations},
@@ -16,10 +16,31 @@ impl Project {
     ///
     /// The first declaration that cannot become a tool, at its place in the file.
     pub fn toolbox(&self) -> Result<Toolbox, Error> {
+        self.toolbox_of(&[])
+    }
+
+    /// Returns the tools with those pools alone that have one of these capabilities; without any
+    /// capability, with all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Project::toolbox`]; or the project has no such capability.
+    pub fn toolbox_of(&self, capabilities: &[Capability]) -> Result<Toolbox, Error> {
+        let known = || self.file().specialists.iter().map(|section| section.capability.as_str());
+        if let Some(unknown) = capabilities.iter().find(|wanted| known().all(|name| name != wanted.as_str()))
+        {
+            let problem = Problem::new("specialists", format!("there is no capability `{unknown}`"));
+            let names: Vec<&str> = known().collect();
+            return Err(self.place(problem.fix(format!("the project has: {}", names.join(", ")))).into());
+        }
         let (loaded, mut secrets) = self.load_tools()?;
-        let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
-        let specialists = self.file().specialists.iter().map(|section| specialist(section, &all));
         secrets.extend(&self.model_secrets());
+        let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
+        let is_wanted = |section: &&SpecialistSection| {
+            capabilities.is_empty() || capabilities.contains(&section.capability)
+        };
+        let specialists =
+            self.file().specialists.iter().filter(is_wanted).map(|section| specialist(section, &all));
         let builder = Toolbox::builder().tools(loaded).secrets(&secrets);
         let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
         toolbox.map_err(|error| self.place(self.toolbox_problem(&error)).into())
@@ -37,7 +58,7 @@ impl Project {
     fn toolbox_problem(&self, error: &tools::Error) -> Problem {
         let section = &self.file().tools;
         let message = error.to_string();
-        let capability = |wanted: &foreplan_core::id::Capability| {
+        let capability = |wanted: &Capability| {
             self.file().specialists.iter().rposition(|s| s.capability == *wanted).unwrap_or(0)
         };
         let key = match error {

@@ -19,7 +19,10 @@ use foreplan_tracker::Deps;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Error, Inner, OnApproval, System, Traces, drive, metrics::Counted, trail::Trail};
+use super::{
+    Deployment, Error, Inner, OnApproval, System, Traces, deployment::Remote, drive, metrics::Counted,
+    trail::Trail,
+};
 use crate::system::outcome::Approval as Said;
 
 /// Runs that one process carries on at once: an actor and its state take a few kilobytes each.
@@ -56,6 +59,8 @@ pub struct Builder {
     log: Option<Logs>,
     active_runs_max: usize,
     traces: Traces,
+    deployment: Option<Arc<dyn Deployment>>,
+    inventory: Option<Arc<Inventory>>,
 }
 
 impl Default for Builder {
@@ -82,6 +87,8 @@ impl Default for Builder {
             log: None,
             active_runs_max: ACTIVE_RUNS_MAX,
             traces: Traces::default(),
+            deployment: None,
+            inventory: None,
         }
     }
 }
@@ -244,6 +251,20 @@ impl Builder {
         self
     }
 
+    /// Leaves the runs to a deployment. The store must be the deployment's.
+    #[must_use]
+    pub fn deployment(mut self, deployment: Arc<dyn Deployment>) -> Self {
+        self.deployment = Some(deployment);
+        self
+    }
+
+    /// Plans and checks with these tools in the place of the toolbox's own.
+    #[must_use]
+    pub fn inventory(mut self, inventory: Arc<Inventory>) -> Self {
+        self.inventory = Some(inventory);
+        self
+    }
+
     /// Starts the agents.
     ///
     /// # Errors
@@ -256,7 +277,7 @@ impl Builder {
         };
         let store = self.store.unwrap_or_else(Store::memory);
         let bus = self.bus.unwrap_or_else(|| Arc::new(MemoryBus::new()));
-        let inventory = Arc::new(toolbox.inventory());
+        let inventory = self.inventory.unwrap_or_else(|| Arc::new(toolbox.inventory()));
         let source = |inventory: &Arc<Inventory>| {
             let inventory = Arc::clone(inventory);
             move || Arc::clone(&inventory)
@@ -288,7 +309,7 @@ impl Builder {
             bus: Arc::clone(&bus),
             journal: Arc::clone(&store.journal) as _,
             payloads,
-            inventories: Arc::new(source(&inventory)),
+            inventories: Arc::new(every_project(source(&inventory))),
             clock: system_clock(),
             active_runs_max: self.active_runs_max,
         };
@@ -309,6 +330,7 @@ impl Builder {
                 replanner,
                 reviewer,
                 on_approval: self.on_approval,
+                remote: self.deployment.map(Remote::new),
                 defaults: self.defaults,
                 mine: Mutex::new(HashSet::new()),
                 inbox,
@@ -317,6 +339,13 @@ impl Builder {
             }),
         })
     }
+}
+
+/// Gives all projects the same tools.
+fn every_project(
+    source: impl Fn() -> Arc<Inventory> + Send + Sync,
+) -> impl Fn(&str) -> Arc<Inventory> + Send + Sync {
+    move |_| source()
 }
 
 impl Defaults {

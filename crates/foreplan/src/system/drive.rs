@@ -59,6 +59,9 @@ impl System {
 
     async fn create(&self, id: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Submitted, Error> {
         let inner = &self.inner;
+        if let Some(remote) = &inner.remote {
+            return remote.deployment.submit(id, spec, by).await.map(Submitted::Existing);
+        }
         let busy = self.busy_group(&spec, id).await?;
         if let (Some((group, active)), true) = (&busy, rejects(&spec)) {
             return Err(Error::GroupBusy { group: group.clone(), active: *active });
@@ -103,6 +106,9 @@ impl System {
         let record = self.inner.store.journal.find(run).await?.ok_or(Error::NoRun(run))?;
         if record.progress.status.is_ended() {
             return Ok(Outcome::Done(self.view(run).await?));
+        }
+        if let Some(remote) = &self.inner.remote {
+            return self.follow_remote(remote, run).await;
         }
         let standing = self.inner.tracker.standing(run);
         self.take(run).await?;
@@ -195,6 +201,9 @@ impl System {
     ///
     /// Why the run refuses it.
     pub async fn command(&self, run: RunId, by: &str, kind: CommandKind) -> Result<(), Error> {
+        if let Some(remote) = &self.inner.remote {
+            return remote.command(run, by, kind).await;
+        }
         let command = Command { id: Uuid::now_v7(), by: by.to_owned(), kind };
         match self.take(run).await {
             Ok(()) => Ok(self.inner.tracker.command(run, command).await?),
@@ -211,7 +220,7 @@ impl System {
     /// Why the run refuses it.
     pub async fn record(&self, run: RunId, by: &str, kind: CommandKind) -> Result<(), Error> {
         let inner = &self.inner;
-        if inner.mine.lock().contains(&run) {
+        if inner.remote.is_some() || inner.mine.lock().contains(&run) {
             return self.command(run, by, kind).await;
         }
         let command = Command { id: Uuid::now_v7(), by: by.to_owned(), kind };
@@ -245,7 +254,7 @@ impl System {
     }
 
     /// Lets the program answer an approval. Returns whether it did.
-    async fn answer(&self, view: &RunView) -> Result<bool, Error> {
+    pub(super) async fn answer(&self, view: &RunView) -> Result<bool, Error> {
         let (Some(ask), Some(wait)) = (&self.inner.on_approval, &view.waiting_for) else { return Ok(false) };
         let is_approval =
             matches!(wait.kind, WaitKind::PlanApproval | WaitKind::StepApproval | WaitKind::ReplanApproval);

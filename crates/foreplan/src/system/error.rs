@@ -55,6 +55,9 @@ pub enum Error {
     /// The run cannot be carried on.
     #[error("the run cannot be carried on: {0}")]
     Stuck(String),
+    /// The deployment cannot be used.
+    #[error("{0}")]
+    Deployment(String),
     /// There is no plan.
     #[error("{message}")]
     NoPlan {

@@ -4,6 +4,7 @@
 //! state of a run: the tracker does, and the journal.
 
 mod builder;
+mod deployment;
 mod drive;
 mod error;
 mod inspect;
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 pub use builder::Builder;
+pub use deployment::Deployment;
 pub use error::Error;
 pub use inspect::Planned;
 pub use outcome::{Approval, Outcome};
@@ -48,6 +50,8 @@ struct Inner {
     replanner: Handle,
     reviewer: Option<Handle>,
     on_approval: Option<OnApproval>,
+    /// Carries the runs on in the place of this process.
+    remote: Option<deployment::Remote>,
     defaults: builder::Defaults,
     /// Runs that this process carries on.
     mine: Mutex<HashSet<RunId>>,
@@ -66,7 +70,16 @@ impl System {
     /// Returns every durable entry from now on, as it is made.
     #[must_use]
     pub fn progress(&self) -> broadcast::Receiver<Progress> {
-        self.inner.tracker.progress()
+        match &self.inner.remote {
+            Some(remote) => remote.told.subscribe(),
+            None => self.inner.tracker.progress(),
+        }
+    }
+
+    /// Returns whether a deployment carries the runs on.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.inner.remote.is_some()
     }
 
     /// Returns the tools of this process.

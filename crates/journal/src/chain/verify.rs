@@ -39,7 +39,8 @@ pub struct Fault {
 }
 
 /// The end of a chain, from one entry on.
-pub(crate) struct Part<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
     /// The first entry that was asked for.
     pub from: u64,
     /// The hash that is kept for the entry before it.
@@ -108,7 +109,8 @@ fn check(stored: &Stored, expected: Option<Digest>) -> Result<Option<Digest>, St
 
 impl Report {
     /// Verifies all entries of a run.
-    pub(crate) fn of(run: RunId, stored: &[Stored], head: Head) -> Self {
+    #[must_use]
+    pub fn of(run: RunId, stored: &[Stored], head: Head) -> Self {
         let fault = first_fault(Part { from: 0, before: None, stored, head });
         Self { run, entries: stored.len() as u64, head, fault }
     }

@@ -13,6 +13,8 @@ pub use verbs::{
     ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs, RunsArgs,
     SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
+#[cfg(feature = "nats")]
+pub use verbs::{DeadArgs, NatsVerb, ServeArgs, SetupArgs};
 
 /// Plan-and-execute agents that can be audited.
 #[derive(Clone, Debug, Parser)]
@@ -43,6 +45,15 @@ pub struct Global {
     /// Folder that keeps the runs [default: .foreplan in the project]
     #[arg(long, global = true, value_name = "DIR", env = "FOREPLAN_STORE")]
     pub store: Option<PathBuf>,
+    /// Server of the deployment that carries the runs on [default: this process carries them on]
+    #[arg(long, global = true, value_name = "URL", env = "NATS_URL")]
+    pub nats: Option<String>,
+    /// Credentials file for the server
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CREDS")]
+    pub nats_creds: Option<PathBuf>,
+    /// Prefix of the deployment's names on the server [default: fp]
+    #[arg(long, global = true, value_name = "NAME", env = "FOREPLAN_TENANT")]
+    pub tenant: Option<String>,
     /// Print JSON lines
     #[arg(long, global = true)]
     pub json: bool,
@@ -66,6 +77,14 @@ pub struct ModelArgs {
     /// Add what models answer to this session file
     #[arg(long, global = true, value_name = "FILE")]
     pub record_models: Option<PathBuf>,
+}
+
+impl Global {
+    /// Returns the server, where commands must name it to reach it.
+    #[must_use]
+    pub fn nats_named(&self) -> Option<String> {
+        self.nats.clone().filter(|url| std::env::var("NATS_URL").ok().as_ref() != Some(url))
+    }
 }
 
 /// When to use colours.
@@ -126,6 +145,16 @@ pub enum Verb {
     Replay(ReplayArgs),
     /// List the tools of a project
     Tools(ToolsArgs),
+    /// Serve a deployment: plan, execute, replan, carry runs on
+    #[cfg(feature = "nats")]
+    Serve(ServeArgs),
+    /// Set a deployment up
+    #[cfg(feature = "nats")]
+    #[command(subcommand)]
+    Nats(NatsVerb),
+    /// Print what a deployment could not process
+    #[cfg(feature = "nats")]
+    Dead(DeadArgs),
     /// Start a project that runs without an edit
     Init(InitArgs),
     /// Say what is missing

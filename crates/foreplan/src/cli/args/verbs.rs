@@ -390,3 +390,54 @@ pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
 }
+
+/// Arguments of `serve`.
+#[cfg(feature = "nats")]
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// The project whose tools are served; planners, replanners and trackers need none.
+    #[command(flatten)]
+    pub project: ProjectArg,
+    /// What this process does [default: all]
+    #[arg(long, value_name = "ROLE", value_enum, value_delimiter = ',')]
+    pub roles: Vec<crate::serve::Role>,
+    /// A capability to serve; may be repeated [default: all of the project]
+    #[arg(long, value_name = "NAME", value_parser = capability)]
+    pub capability: Vec<foreplan_core::id::Capability>,
+    /// Address for /livez and /readyz
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+#[cfg(feature = "nats")]
+fn capability(text: &str) -> Result<foreplan_core::id::Capability, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+/// Verbs about the server.
+#[cfg(feature = "nats")]
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum NatsVerb {
+    /// Make what is missing, and verify the rest
+    Setup(SetupArgs),
+}
+
+/// Arguments of `nats setup`.
+#[cfg(feature = "nats")]
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SetupArgs {
+    /// Copies of everything: 3 in production
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replicas: usize,
+    /// Only say what is missing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long a worker may be silent before its step counts as lost [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub ack_wait: Option<std::time::Duration>,
+}
+
+/// Arguments of `dead`.
+#[cfg(feature = "nats")]
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DeadArgs {}

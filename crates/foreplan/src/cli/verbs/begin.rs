@@ -201,8 +201,13 @@ async fn detached(session: &mut Session, run: RunId) -> Result<Exit, Failure> {
         let view = session.view(run).await?;
         session.output.line(&view);
     } else {
-        let resume = session.output.hints.run("resume", run, &[]);
-        session.output.note(&format!("Recorded. Carry it on: {resume}"));
+        if session.system.is_remote() {
+            let watch = session.output.hints.run("watch", run, &[]);
+            session.output.note(&format!("Submitted. Follow it: {watch}"));
+        } else {
+            let resume = session.output.hints.run("resume", run, &[]);
+            session.output.note(&format!("Recorded. Carry it on: {resume}"));
+        }
         session.output.result(&format!("{run}\n"));
     }
     Ok(Exit::Ok)

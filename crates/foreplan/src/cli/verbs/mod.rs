@@ -8,6 +8,8 @@ mod record;
 mod replay;
 mod say;
 mod schema;
+#[cfg(feature = "nats")]
+mod serve;
 mod tend;
 mod trail;
 
@@ -30,6 +32,12 @@ pub(crate) async fn dispatch(cli: Cli) -> Exit {
         Verb::Completions(args) => Some(tend::completions(*args)),
         Verb::Doctor(args) => Some(tend::doctor(&mut output, &global, args)),
         Verb::Tools(args) => Some(tend::tools(&mut output, &global, args)),
+        #[cfg(feature = "nats")]
+        Verb::Serve(args) => Some(serve::serve(&mut output, &global, args).await),
+        #[cfg(feature = "nats")]
+        Verb::Nats(verb) => Some(serve::nats(&mut output, &global, verb).await),
+        #[cfg(feature = "nats")]
+        Verb::Dead(args) => Some(serve::dead(&mut output, &global, args).await),
         _ => None,
     };
     if let Some(outcome) = alone {
@@ -73,6 +81,8 @@ fn needs(verb: &Verb) -> (Option<&std::path::Path>, Means) {
         | Verb::Init(_)
         | Verb::Schema(_)
         | Verb::Completions(_) => (None, Means::Look),
+        #[cfg(feature = "nats")]
+        Verb::Serve(_) | Verb::Nats(_) | Verb::Dead(_) => (None, Means::Look),
     }
 }
 
@@ -103,5 +113,7 @@ async fn with_runs(session: &mut Session, verb: Verb) -> Result<Exit, Failure> {
         Verb::Tools(_) | Verb::Init(_) | Verb::Doctor(_) | Verb::Schema(_) | Verb::Completions(_) => {
             Ok(Exit::Ok)
         }
+        #[cfg(feature = "nats")]
+        Verb::Serve(_) | Verb::Nats(_) | Verb::Dead(_) => Ok(Exit::Ok),
     }
 }

@@ -1,0 +1,139 @@
+//! The client's side: runs are submitted and commanded over `CMD`, and answered.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{HeaderMap, jetstream::message::PublishMessage};
+use foreplan_core::{
+    goal::RunSpec,
+    id::RunId,
+    input::{Command, Input},
+    run::Rejection,
+};
+use foreplan_protocol::{Frame, Header, Message};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Connection, Error, error::chain};
+
+/// The header that names where an answer goes.
+pub(crate) const REPLY_TO: &str = "Foreplan-Reply";
+
+/// How long a deployment may take to answer: a takeover lies within.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// What a deployment says to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is durable.
+    Accepted,
+    /// It changes nothing.
+    Refused(Refusal),
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", content = "detail", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The run refuses it.
+    #[error(transparent)]
+    Rejected(Rejection),
+    /// There is a run with this project and key.
+    #[error("the run {0} exists already")]
+    Exists(RunId),
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoRun(RunId),
+    /// Too much is going on.
+    #[error("{0}")]
+    Busy(String),
+    /// The run cannot be carried on.
+    #[error("{0}")]
+    Stuck(String),
+}
+
+/// A client of a deployment.
+#[derive(Clone)]
+pub struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    /// Makes a client.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// Submits a run in somebody's name. Submitting it twice is one run.
+    ///
+    /// # Errors
+    ///
+    /// If no answer comes.
+    pub async fn submit(&self, run: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Answer, Error> {
+        self.ask(run, run.0, by, Input::Submit { spec, by: by.to_owned() }).await
+    }
+
+    /// Sends a command. Sending it twice is one command.
+    ///
+    /// # Errors
+    ///
+    /// If no answer comes.
+    pub async fn command(&self, run: RunId, command: Command) -> Result<Answer, Error> {
+        let (id, by) = (command.id, command.by.clone());
+        self.ask(run, id, &by, Input::Command(command)).await
+    }
+
+    async fn ask(&self, run: RunId, id: Uuid, by: &str, input: Input) -> Result<Answer, Error> {
+        let failed = |reason: String| Error::server("a command is sent", reason);
+        let client = &self.connection.client;
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|e| failed(chain(&e)))?;
+        let frame = Frame { header: Header::new(id), body: Message::Input { run, input } };
+        let bytes = frame.encode().map_err(|e| failed(e.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(REPLY_TO, inbox.as_str());
+        let message =
+            PublishMessage::build().payload(bytes.into()).headers(headers).message_id(id.to_string());
+        let sent = self.connection.js.send_publish(self.connection.names.command(by, run), message).await;
+        let sent = sent.map_err(|e| failed(chain(&e)))?;
+        sent.await.map_err(|e| failed(chain(&e)))?;
+        match tokio::time::timeout(ANSWER_WAIT, answers.next()).await {
+            Ok(Some(answer)) => serde_json::from_slice(&answer.payload).map_err(|e| failed(e.to_string())),
+            Ok(None) => Err(failed("the connection has ended".to_owned())),
+            Err(_) => Err(failed(format!(
+                "it is queued, but no tracker has answered within {} s: is one running? (`foreplan serve --roles tracker`)",
+                ANSWER_WAIT.as_secs()
+            ))),
+        }
+    }
+
+    /// Returns a stream that has an item whenever the run may have a new entry.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses it.
+    pub async fn news(&self, run: RunId) -> Result<impl futures::Stream<Item = ()> + Send + use<>, Error> {
+        let subject = self.connection.names.run(run);
+        let news = self.connection.client.subscribe(subject).await;
+        Ok(news.map_err(|e| Error::server("a run is followed", chain(&e)))?.map(|_| ()))
+    }
+
+    /// Returns what could not be processed, oldest first: its subject and its bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses it.
+    pub async fn dead(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let stream = self.connection.stream("DEAD").await?;
+        let wanted = crate::read::Wanted {
+            subject: ">".to_owned(),
+            from: async_nats::jetstream::consumer::DeliverPolicy::All,
+            headers_only: false,
+            until: None,
+        };
+        let read = crate::read::read(&stream, wanted).await?;
+        Ok(read.into_iter().map(|one| (one.subject, one.payload)).collect())
+    }
+}

@@ -1,0 +1,275 @@
+//! What the deployment can do: which capabilities are announced, and who is alive.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_nats::jetstream::kv;
+use foreplan_core::{
+    id::Capability,
+    tool::{Inventory, InventorySource, ToolDescriptor},
+};
+use futures::StreamExt as _;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::{Connection, Error, error::chain};
+
+/// How often a worker shows a sign of life: three fit into the time after which it is no longer
+/// listed.
+const BEAT: Duration = Duration::from_secs(8);
+
+/// How long to wait before a watch that ended is made again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a pool of executors can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The project.
+    pub project: String,
+    /// The capability.
+    pub capability: Capability,
+    /// The tools, as they are in the process that announces them.
+    pub tools: Vec<Arc<ToolDescriptor>>,
+}
+
+/// A worker's sign of life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Alive {
+    roles: Vec<String>,
+    project: String,
+    capabilities: Vec<Capability>,
+}
+
+/// What the deployment can do, as last heard. Copies are the same.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    capabilities: kv::Store,
+    workers: kv::Store,
+    known: RwLock<Known>,
+    /// Workers by name, with when they were last heard of.
+    alive: RwLock<HashMap<String, (tokio::time::Instant, Alive)>>,
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    announced: BTreeMap<String, Announcement>,
+    inventories: HashMap<String, Arc<Inventory>>,
+}
+
+impl Registry {
+    /// Reads what is announced, and listens for changes.
+    ///
+    /// # Errors
+    ///
+    /// If the deployment's buckets cannot be used.
+    pub async fn open(connection: &Connection) -> Result<Self, Error> {
+        let inner = Arc::new(Inner {
+            connection: connection.clone(),
+            capabilities: connection.bucket("CAPABILITIES").await?,
+            workers: connection.bucket("WORKERS").await?,
+            known: RwLock::default(),
+            alive: RwLock::default(),
+            tasks: parking_lot::Mutex::default(),
+        });
+        let capabilities = inner.capabilities.watch_with_history(">").await;
+        let capabilities = capabilities.map_err(|e| Error::server("capabilities are watched", chain(&e)))?;
+        let workers = inner.workers.watch_with_history(">").await;
+        let workers = workers.map_err(|e| Error::server("workers are watched", chain(&e)))?;
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let listening = [
+            tokio::spawn(Arc::clone(&inner).hear_capabilities(capabilities, ready)),
+            tokio::spawn(Arc::clone(&inner).hear_workers(workers)),
+        ];
+        inner.tasks.lock().extend(listening);
+        let _ = is_ready.await;
+        Ok(Self { inner })
+    }
+
+    /// Announces what a pool can do.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses it.
+    pub async fn announce(&self, announcement: &Announcement) -> Result<(), Error> {
+        let key = self.inner.connection.names.capability(&announcement.project, &announcement.capability);
+        let bytes =
+            serde_json::to_vec(announcement).map_err(|e| Error::server("a capability is announced", e))?;
+        let put = self.inner.capabilities.put(&key, bytes.into()).await;
+        put.map_err(|e| Error::server("a capability is announced", chain(&e)))?;
+        self.inner.hear(&key, Some(announcement.clone()));
+        Ok(())
+    }
+
+    /// Shows signs of life of a worker, until it is gone or [`Registry::stop`] is called.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses the first.
+    pub async fn live(
+        &self,
+        worker: &str,
+        roles: Vec<String>,
+        project: &str,
+        capabilities: Vec<Capability>,
+    ) -> Result<(), Error> {
+        let alive = Alive { roles, project: project.to_owned(), capabilities };
+        let bytes: bytes::Bytes =
+            serde_json::to_vec(&alive).map_err(|e| Error::server("a worker is announced", e))?.into();
+        let key = foreplan_protocol::wire::token(worker);
+        let put = self.inner.workers.put(&key, bytes.clone()).await;
+        put.map_err(|e| Error::server("a worker is announced", chain(&e)))?;
+        self.inner.alive.write().insert(key.clone(), (tokio::time::Instant::now(), alive));
+        let inner = Arc::clone(&self.inner);
+        let beating = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(BEAT).await;
+                if let Err(error) = inner.workers.put(&key, bytes.clone()).await {
+                    tracing::debug!(%error, "a sign of life could not be sent");
+                }
+            }
+        });
+        self.inner.tasks.lock().push(beating);
+        Ok(())
+    }
+
+    /// Ends the signs of life of a worker, and listening.
+    pub async fn stop(&self, worker: &str) {
+        for task in self.inner.tasks.lock().drain(..) {
+            task.abort();
+        }
+        if let Err(error) = self.inner.workers.purge(foreplan_protocol::wire::token(worker)).await {
+            tracing::debug!(%error, "the worker is listed until its time is up");
+        }
+    }
+
+    /// Returns how many living workers have a role.
+    #[must_use]
+    pub fn alive(&self, role: &str) -> usize {
+        let alive = self.inner.alive.read();
+        let lives = |seen: &tokio::time::Instant| seen.elapsed() < crate::setup::WORKER_AGE;
+        alive.values().filter(|(seen, alive)| lives(seen) && alive.roles.iter().any(|r| r == role)).count()
+    }
+
+    /// Returns whether a living worker serves a capability of a project.
+    #[must_use]
+    pub fn is_served(&self, project: &str, capability: &Capability) -> bool {
+        let alive = self.inner.alive.read();
+        alive.values().any(|(seen, alive)| {
+            seen.elapsed() < crate::setup::WORKER_AGE
+                && alive.project == project
+                && alive.capabilities.contains(capability)
+        })
+    }
+}
+
+impl InventorySource for Registry {
+    fn inventory(&self) -> Arc<Inventory> {
+        Arc::default()
+    }
+
+    fn inventory_of(&self, project: &str) -> Arc<Inventory> {
+        self.inner.known.read().inventories.get(project).cloned().unwrap_or_default()
+    }
+}
+
+impl Inner {
+    async fn hear_capabilities(
+        self: Arc<Self>,
+        mut watch: kv::Watch,
+        ready: tokio::sync::oneshot::Sender<()>,
+    ) {
+        let mut ready = Some(ready);
+        // An empty bucket has no history to wait for.
+        if self.capabilities.status().await.is_ok_and(|status| status.values() == 0) {
+            ready.take().map(|ready| ready.send(()));
+        }
+        loop {
+            while let Some(entry) = watch.next().await {
+                let Ok(entry) = entry else { break };
+                match entry.operation {
+                    kv::Operation::Put => match serde_json::from_slice::<Announcement>(&entry.value) {
+                        Ok(announcement) => self.hear(&entry.key, Some(announcement)),
+                        Err(error) => {
+                            tracing::warn!(key = entry.key, %error, "an announcement cannot be read")
+                        }
+                    },
+                    kv::Operation::Delete | kv::Operation::Purge => self.hear(&entry.key, None),
+                }
+                if entry.delta == 0 {
+                    ready.take().map(|ready| ready.send(()));
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+            if let Ok(again) = self.capabilities.watch_with_history(">").await {
+                watch = again;
+            }
+        }
+    }
+
+    async fn hear_workers(self: Arc<Self>, mut watch: kv::Watch) {
+        loop {
+            while let Some(entry) = watch.next().await {
+                let Ok(entry) = entry else { break };
+                let mut alive = self.alive.write();
+                alive.retain(|_, (seen, _)| seen.elapsed() < crate::setup::WORKER_AGE);
+                match (entry.operation, serde_json::from_slice(&entry.value)) {
+                    (kv::Operation::Put, Ok(worker)) => {
+                        alive.insert(entry.key, (tokio::time::Instant::now(), worker));
+                    }
+                    _ => drop(alive.remove(&entry.key)),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+            if let Ok(again) = self.workers.watch_with_history(">").await {
+                watch = again;
+            }
+        }
+    }
+
+    fn hear(&self, key: &str, announcement: Option<Announcement>) {
+        let mut known = self.known.write();
+        let before = match announcement {
+            Some(announcement) if known.announced.get(key) == Some(&announcement) => return,
+            Some(announcement) => {
+                known.announced.insert(key.to_owned(), announcement.clone()).or(Some(announcement))
+            }
+            None => known.announced.remove(key),
+        };
+        let Some(project) = before.map(|before| before.project) else { return };
+        let inventory = inventory_of(known.announced.values().filter(|a| a.project == project));
+        known.inventories.insert(project, Arc::new(inventory));
+    }
+}
+
+/// Returns the tools of several pools. A tool that two pools announce alike has both; of two that
+/// differ, the one whose pool comes first by name counts, and the other pool refuses it.
+fn inventory_of<'a>(announced: impl Iterator<Item = &'a Announcement>) -> Inventory {
+    let mut tools: BTreeMap<_, ToolDescriptor> = BTreeMap::new();
+    for announcement in announced {
+        for tool in &announcement.tools {
+            let mut tool = ToolDescriptor::clone(tool);
+            tool.capabilities = vec![announcement.capability.clone()];
+            match tools.get_mut(&tool.name) {
+                None => drop(tools.insert(tool.name.clone(), tool)),
+                Some(known) if known.digest == tool.digest => known.capabilities.extend(tool.capabilities),
+                Some(known) => tracing::warn!(
+                    tool = %tool.name,
+                    kept = %known.digest.short(),
+                    left = %tool.digest.short(),
+                    "two pools announce different tools of one name"
+                ),
+            }
+        }
+    }
+    tools.into_values().collect()
+}

@@ -1,0 +1,40 @@
+//! NATS JetStream behind the traits of the bus, the journal and the payload store: what makes one
+//! deployment of many processes.
+//!
+//! ```text
+//!  RUNS       entries of runs, one subject each     NatsJournal
+//!  PAYLOADS   values too large for an entry         NatsPayloads
+//!  WORK       requests to planners and executors    NatsBus
+//!  CMD        commands and replies, by shard        Shards ──▶ NatsBus ──▶ tracker
+//!  OWNERS     which tracker has which shard         Shards
+//!  OPEN       runs that have not ended              NatsJournal, Shards
+//!  CAPABILITIES, WORKERS                            Registry
+//! ```
+//!
+//! Correctness rests on the expected sequence of `RUNS` alone; everything else is for liveness. It
+//! decides nothing about a run.
+
+mod bus;
+mod client;
+mod connection;
+mod error;
+mod index;
+mod inventory;
+mod journal;
+mod payloads;
+mod pull;
+mod read;
+mod run_store;
+mod setup;
+mod shards;
+mod work;
+
+pub use bus::{BusOptions, NatsBus};
+pub use client::{Answer, Client, Refusal};
+pub use connection::{Connection, Options, Tls, VERSION_FLOOR};
+pub use error::Error;
+pub use inventory::{Announcement, Registry};
+pub use journal::NatsJournal;
+pub use payloads::NatsPayloads;
+pub use setup::{Part, PartState, Setup};
+pub use shards::{Desk, Shards};

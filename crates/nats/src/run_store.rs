@@ -1,0 +1,142 @@
+//! The rest of a store: what processes need that share the deployment.
+//!
+//! Here nobody claims a run: its shard's tracker carries it on, and commands go there by
+//! [`Client`](crate::Client).
+
+use async_nats::jetstream::consumer::DeliverPolicy;
+use foreplan_core::{id::RunId, input::Command, time::Timestamp};
+use foreplan_journal::{Claim, Error, Outcome, Pruned, Report, RunRecord, RunStore, Stats, Stored};
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::{
+    NatsJournal,
+    error::chain,
+    journal::{store, unreadable},
+    read,
+};
+
+/// The one name under which runs of a deployment are owned.
+pub(crate) const DEPLOYMENT: &str = "deployment";
+
+impl RunStore for NatsJournal {
+    fn claim<'a>(&'a self, run: RunId, _owner: &'a str) -> BoxFuture<'a, Result<Claim, Error>> {
+        Box::pin(async move {
+            match self.inner.find(run).await? {
+                Some(_) => Ok(Claim::Owned { by: DEPLOYMENT.to_owned() }),
+                None => Err(Error::NoRun(run)),
+            }
+        })
+    }
+
+    fn release<'a>(&'a self, _run: RunId, _owner: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn owner_is_alive(&self, _owner: &str) -> bool {
+        true
+    }
+
+    fn send(&self, run: RunId, _command: Command) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { Err(elsewhere(run)) })
+    }
+
+    fn poll<'a>(&'a self, _owner: &'a str) -> BoxFuture<'a, Result<Vec<(RunId, Command)>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn pending(&self, _run: RunId) -> BoxFuture<'_, Result<Vec<Command>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn refuse(&self, run: RunId, _command: Uuid, _why: String) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { Err(elsewhere(run)) })
+    }
+
+    fn outcome(&self, _run: RunId, _command: Uuid) -> BoxFuture<'_, Result<Option<Outcome>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn active_in_group<'a>(
+        &'a self,
+        project: &'a str,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<RunRecord>, Error>> {
+        Box::pin(async move {
+            let mut records = self.inner.records().await?;
+            records.retain(|r| {
+                r.progress.ended_at.is_none()
+                    && r.run.project == project
+                    && r.run.group.as_deref() == Some(group)
+            });
+            records.reverse();
+            Ok(records)
+        })
+    }
+
+    fn find_by_suffix<'a>(&'a self, suffix: &'a str) -> BoxFuture<'a, Result<Vec<RunRecord>, Error>> {
+        Box::pin(async move {
+            if let Ok(run) = suffix.parse() {
+                return Ok(self.inner.find(run).await?.into_iter().collect());
+            }
+            let suffix: String =
+                suffix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+            let mut records = self.inner.records().await?;
+            records.retain(|r| r.run.run.0.simple().to_string().ends_with(&suffix));
+            Ok(records)
+        })
+    }
+
+    fn export(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
+        Box::pin(async move {
+            let last = read::last(&self.inner.runs, &self.inner.subject(run)).await.map_err(unreadable)?;
+            let last = last.ok_or(Error::NoRun(run))?;
+            self.inner.stored(run, DeliverPolicy::All, last.sequence).await
+        })
+    }
+
+    fn verify(&self, run: RunId) -> BoxFuture<'_, Result<Report, Error>> {
+        Box::pin(async move {
+            let head = self.inner.find(run).await?.ok_or(Error::NoRun(run))?.head;
+            let mut stored = self.export(run).await?;
+            stored.retain(|one| one.seq <= head.seq);
+            Ok(Report::of(run, &stored, head))
+        })
+    }
+
+    fn prune(&self, ended_before: Timestamp) -> BoxFuture<'_, Result<Pruned, Error>> {
+        Box::pin(async move {
+            let mut pruned = Pruned::default();
+            let records = self.inner.records().await?;
+            for record in records.iter().filter(|r| r.progress.ended_at.is_some_and(|at| at < ended_before)) {
+                let (entries, bytes) = self.inner.remove(record).await?;
+                pruned.runs += 1;
+                pruned.entries += entries;
+                pruned.payload_bytes += bytes;
+            }
+            Ok(pruned)
+        })
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, Error>> {
+        Box::pin(async move {
+            let records = self.inner.records().await?;
+            let info = self.inner.runs.get_info().await;
+            let info = info.map_err(|e| store("a stream is looked up", chain(&e)))?;
+            Ok(Stats {
+                runs: records.len() as u64,
+                open: records.iter().filter(|r| r.progress.ended_at.is_none()).count() as u64,
+                entries: info.state.messages,
+                journal_bytes: info.state.bytes,
+                payload_bytes: self.inner.payloads.bytes().await.map_err(unreadable)?,
+            })
+        })
+    }
+}
+
+fn elsewhere(run: RunId) -> Error {
+    store(
+        "a command is sent",
+        format!("run {run} is carried on by the deployment, which takes commands over its bus"),
+    )
+}

@@ -1,0 +1,415 @@
+//! Which tracker has which runs: shards, owned for as long as their owner shows signs of life.
+//!
+//! Ownership is for liveness only. Two trackers that believe to own a shard do no harm: the journal
+//! takes the entries of one. A new owner first attends to what waits in the shard's queue, and only
+//! then asks again for what is outstanding.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_nats::jetstream::{
+    AckKind, Message as Delivery,
+    consumer::{DeliverPolicy, PullConsumer},
+    kv,
+    stream::Stream,
+};
+use foreplan_bus::Receipt;
+use foreplan_core::{
+    goal::RunSpec,
+    id::RunId,
+    input::{Command, Input},
+};
+use foreplan_protocol::{Frame, Message, Subject, wire::SHARDS};
+use futures::{StreamExt as _, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Answer, NatsBus,
+    bus::Inner as Bus,
+    client::REPLY_TO,
+    error::chain,
+    read::{self, Wanted},
+    work::acknowledge,
+};
+
+/// How often an owner shows signs of life, and others look for shards without one.
+const TICK: Duration = Duration::from_secs(2);
+
+/// Messages that are fetched for a shard at once.
+const BATCH: usize = 256;
+
+/// How long one request for messages stands.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// How often a new owner looks whether the queue is worked off.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a new owner waits for the queue to be worked off: one more delivery of what the last
+/// owner had in hand lies within.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// What a tracker does with the runs of its shards.
+pub trait Desk: Send + Sync + 'static {
+    /// Creates a run.
+    fn submit(&self, run: RunId, spec: Arc<RunSpec>, by: String) -> BoxFuture<'_, Answer>;
+
+    /// Carries out a command.
+    fn command(&self, run: RunId, command: Command) -> BoxFuture<'_, Answer>;
+
+    /// Takes what comes for a run without asking for anything outstanding.
+    fn attend(&self, run: RunId);
+
+    /// Carries a run on.
+    fn carry_on(&self, run: RunId);
+
+    /// Drops the runs of a shard from memory.
+    fn forget(&self, shard: u8);
+
+    /// Returns how many trackers share the shards, this one included.
+    fn trackers(&self) -> usize;
+}
+
+/// The shards of a tracker. Dropping it lets them go on.
+pub struct Shards {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    bus: Arc<Bus>,
+    desk: Arc<dyn Desk>,
+    owners: kv::Store,
+    commands: Stream,
+    open: Stream,
+    owned: Mutex<HashMap<u8, Owned>>,
+    tasks: TaskTracker,
+}
+
+struct Owned {
+    revision: u64,
+    seen: tokio::time::Instant,
+    leave: CancellationToken,
+}
+
+impl Shards {
+    /// Begins to take shards, and to serve those taken.
+    ///
+    /// # Errors
+    ///
+    /// If the deployment's streams cannot be used.
+    pub async fn start(bus: &NatsBus, desk: Arc<dyn Desk>) -> Result<Self, crate::Error> {
+        let connection = &bus.inner.connection;
+        let open = connection.js.get_stream(format!("KV_{}", connection.names.stream("OPEN"))).await;
+        let shared = Arc::new(Shared {
+            bus: Arc::clone(&bus.inner),
+            desk,
+            owners: connection.bucket("OWNERS").await?,
+            commands: connection.stream("CMD").await?,
+            open: open.map_err(|e| crate::Error::server("a bucket is looked up", chain(&e)))?,
+            owned: Mutex::default(),
+            tasks: TaskTracker::new(),
+        });
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(Arc::clone(&shared).keep(stop.clone()));
+        Ok(Self { shared, keeper, stop })
+    }
+
+    /// Returns how many shards this tracker has.
+    #[must_use]
+    pub fn owned(&self) -> usize {
+        self.shared.owned.lock().len()
+    }
+
+    /// Gives all shards back.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.keeper.await {
+            tracing::warn!(%error, "the keeper of the shards had died");
+        }
+        let owned: Vec<(u8, Owned)> = self.shared.owned.lock().drain().collect();
+        for (shard, owned) in owned {
+            self.shared.give_back(shard, owned).await;
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Shared {
+    async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            self.renew().await;
+            let share = usize::from(SHARDS).div_ceil(self.desk.trackers().max(1));
+            self.give_back_beyond(share).await;
+            self.take_up_to(share).await;
+        }
+    }
+
+    /// Shows a sign of life for every shard; one that another tracker has by now is left to it.
+    async fn renew(self: &Arc<Self>) {
+        let owned: Vec<(u8, u64)> = self.owned.lock().iter().map(|(shard, o)| (*shard, o.revision)).collect();
+        let renewals = owned.into_iter().map(|(shard, revision)| async move {
+            (shard, self.owners.update(shard.to_string(), self.name(), revision).await)
+        });
+        for (shard, renewed) in futures::future::join_all(renewals).await {
+            match renewed {
+                Ok(revision) => {
+                    if let Some(owned) = self.owned.lock().get_mut(&shard) {
+                        owned.revision = revision;
+                        owned.seen = tokio::time::Instant::now();
+                    }
+                }
+                Err(error) => {
+                    let is_taken = error.kind() == kv::UpdateErrorKind::WrongLastRevision;
+                    let is_late = self
+                        .owned
+                        .lock()
+                        .get(&shard)
+                        .is_some_and(|owned| owned.seen.elapsed() > crate::setup::OWNER_AGE);
+                    if is_taken || is_late {
+                        tracing::warn!(shard, %error, "the shard went to another tracker");
+                        self.lose(shard);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lose(&self, shard: u8) {
+        if let Some(owned) = self.owned.lock().remove(&shard) {
+            owned.leave.cancel();
+            self.desk.forget(shard);
+        }
+    }
+
+    async fn give_back_beyond(&self, share: usize) {
+        loop {
+            let extra = {
+                let mut owned = self.owned.lock();
+                let shard = if owned.len() > share { owned.keys().max().copied() } else { None };
+                shard.and_then(|shard| owned.remove(&shard).map(|owned| (shard, owned)))
+            };
+            let Some((shard, owned)) = extra else { return };
+            self.give_back(shard, owned).await;
+        }
+    }
+
+    async fn give_back(&self, shard: u8, owned: Owned) {
+        owned.leave.cancel();
+        self.desk.forget(shard);
+        let deleted = self.owners.purge_expect_revision(shard.to_string(), Some(owned.revision)).await;
+        if let Err(error) = deleted {
+            tracing::debug!(shard, %error, "the shard is free once its time is up");
+        }
+    }
+
+    async fn take_up_to(self: &Arc<Self>, share: usize) {
+        // Each tracker begins elsewhere, so that two that start together do not meet at every shard.
+        let first =
+            self.bus.options.worker.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        for offset in 0..SHARDS {
+            let shard = (first % SHARDS + offset) % SHARDS;
+            {
+                let owned = self.owned.lock();
+                if owned.len() >= share {
+                    return;
+                }
+                if owned.contains_key(&shard) {
+                    continue;
+                }
+            }
+            match self.owners.create(shard.to_string(), self.name()).await {
+                Ok(revision) => self.begin(shard, revision),
+                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    tracing::debug!(%error, "shards cannot be taken now");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> bytes::Bytes {
+        self.bus.options.worker.clone().into()
+    }
+
+    fn begin(self: &Arc<Self>, shard: u8, revision: u64) {
+        let leave = CancellationToken::new();
+        let seen = tokio::time::Instant::now();
+        self.owned.lock().insert(shard, Owned { revision, seen, leave: leave.clone() });
+        self.tasks.spawn(Arc::clone(self).serve(shard, leave));
+    }
+
+    /// Serves a shard: first what waits, then the runs that are under way.
+    async fn serve(self: Arc<Self>, shard: u8, leave: CancellationToken) {
+        let (queue, runs) = loop {
+            match self.opened(shard).await {
+                Ok(opened) => break opened,
+                Err(error) => tracing::warn!(shard, %error, "the shard cannot be served yet"),
+            }
+            tokio::select! {
+                () = leave.cancelled() => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+        };
+        for run in &runs {
+            self.desk.attend(*run);
+        }
+        let reader = self.tasks.spawn(Arc::clone(&self).read(queue.clone(), leave.clone()));
+        tokio::select! {
+            () = leave.cancelled() => {}
+            () = worked_off(queue) => {
+                for run in runs {
+                    self.desk.carry_on(run);
+                }
+            }
+        }
+        if let Err(error) = reader.await {
+            tracing::error!(shard, %error, "the reader of the shard died");
+            self.lose(shard);
+        }
+    }
+
+    async fn opened(&self, shard: u8) -> Result<(PullConsumer, Vec<RunId>), crate::Error> {
+        let names = &self.bus.connection.names;
+        let failed = |reason: String| crate::Error::server("a shard is opened", reason);
+        let queue = self.commands.get_consumer(&names.shard_consumer(shard)).await;
+        let queue = queue.map_err(|e| failed(e.to_string()))?;
+        let wanted = Wanted {
+            subject: format!("$KV.{}.{shard}.*", names.stream("OPEN")),
+            from: DeliverPolicy::LastPerSubject,
+            headers_only: true,
+            until: None,
+        };
+        let notes = read::read(&self.open, wanted).await?;
+        let is_there = |note: &&read::Read| note.headers.get("KV-Operation").is_none();
+        let runs = notes.iter().filter(is_there).filter_map(|note| names.run_of(&note.subject)).collect();
+        Ok((queue, runs))
+    }
+
+    async fn read(self: Arc<Self>, queue: PullConsumer, leave: CancellationToken) {
+        while !leave.is_cancelled() {
+            let batch = queue.batch().max_messages(BATCH).expires(REQUEST_TIME).messages().await;
+            let mut batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::debug!(%error, "a shard's queue could not be read");
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                    continue;
+                }
+            };
+            loop {
+                let delivery = tokio::select! {
+                    biased;
+                    () = leave.cancelled() => return,
+                    delivery = batch.next() => delivery,
+                };
+                match delivery {
+                    Some(Ok(delivery)) => self.take(delivery).await,
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a shard's queue could not be read");
+                        tokio::time::sleep(DRAIN_LOOK).await;
+                    }
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Takes a message for a run. Messages of one run are handed on in their order.
+    async fn take(self: &Arc<Self>, delivery: Delivery) {
+        let names = &self.bus.connection.names;
+        let is_reply = names.is_reply(&delivery.subject);
+        let frame = match Frame::decode(&delivery.payload) {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(&delivery, "unreadable", &error.to_string()).await,
+        };
+        match frame.body {
+            message @ (Message::Reply { .. } | Message::PermitRequest(_)) if is_reply => {
+                self.bus.remember(&message, delivery.headers.as_ref());
+                self.deliver(delivery, message);
+            }
+            Message::Input { run, input: Input::Submit { spec, .. } }
+                if !is_reply && names.run_of(&delivery.subject) == Some(run) =>
+            {
+                let by = names.user_of(&delivery.subject).unwrap_or_default();
+                let desk = Arc::clone(&self.desk);
+                self.tasks.spawn(
+                    Arc::clone(self).answer(delivery, async move { desk.submit(run, spec, by).await }),
+                );
+            }
+            Message::Input { run, input: Input::Command(mut command) }
+                if !is_reply && names.run_of(&delivery.subject) == Some(run) =>
+            {
+                command.by = names.user_of(&delivery.subject).unwrap_or_default();
+                let desk = Arc::clone(&self.desk);
+                self.tasks.spawn(
+                    Arc::clone(self).answer(delivery, async move { desk.command(run, command).await }),
+                );
+            }
+            _ => self.refuse(&delivery, "misdirected", "its kind does not belong on its subject").await,
+        }
+    }
+
+    /// Hands a reply to its run, and acknowledges it once what follows is durable.
+    fn deliver(self: &Arc<Self>, delivery: Delivery, message: Message) {
+        let (receipt, mut settled) = Receipt::pair();
+        let run = match &message {
+            Message::Reply { run, .. } => *run,
+            Message::PermitRequest(ask) => ask.run,
+            _ => return,
+        };
+        if let Err(error) = self.bus.local.hand(&Subject::Tracker(run), message, receipt) {
+            tracing::debug!(%run, %error, "a reply waits for its tracker");
+            return;
+        }
+        self.tasks.spawn(async move {
+            if settled.wait().await {
+                acknowledge(&delivery, AckKind::Ack).await;
+            }
+        });
+    }
+
+    async fn answer(self: Arc<Self>, delivery: Delivery, answer: impl Future<Output = Answer> + Send) {
+        let answer = answer.await;
+        let reply_to = delivery.headers.as_ref().and_then(|headers| headers.get(REPLY_TO));
+        if let Some(reply_to) = reply_to {
+            let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+            let sent = self.bus.connection.client.publish(reply_to.as_str().to_owned(), bytes.into()).await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a client was not answered; it asks again");
+            }
+        }
+        acknowledge(&delivery, AckKind::Ack).await;
+    }
+
+    async fn refuse(&self, delivery: &Delivery, why: &str, detail: &str) {
+        tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
+        self.bus.bury(why, &delivery.subject, &delivery.payload).await;
+        acknowledge(delivery, AckKind::Ack).await;
+    }
+}
+
+/// Returns once nothing waits in a queue and nothing is in hand.
+async fn worked_off(mut queue: PullConsumer) {
+    let deadline = tokio::time::Instant::now() + DRAIN_MAX;
+    loop {
+        match queue.info().await {
+            Ok(info) if info.num_pending == 0 && info.num_ack_pending == 0 => return,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a shard's queue could not be looked at"),
+        }
+        if tokio::time::Instant::now() > deadline {
+            tracing::warn!("a shard's queue is not worked off; its runs are carried on meanwhile");
+            return;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}

@@ -1,0 +1,211 @@
+//! The journal, the payloads and the set-up, on a real server.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be set up is a failed test")]
+
+use std::sync::Arc;
+
+use foreplan_core::{
+    event::{Entry, Event, VERSION},
+    goal::{PlannerSpec, RunSpec},
+    id::RunId,
+    input::Input,
+    time::Timestamp,
+    view::Status,
+};
+use foreplan_journal::{Error, Journal as _, NewRun, Payloads as _, Progress, RunFilter, RunStore as _};
+use foreplan_nats::{Connection, NatsJournal, Options, PartState, Setup};
+use foreplan_testkit::nats::NatsServer;
+use serde_json::json;
+use uuid::Uuid;
+
+struct Deployment {
+    server: NatsServer,
+    connection: Connection,
+}
+
+async fn deployment() -> Deployment {
+    let server = NatsServer::start();
+    let connection = Connection::open(&Options::new(server.url())).await.unwrap();
+    Setup::default().run(&connection).await.unwrap();
+    Deployment { server, connection }
+}
+
+fn run_id() -> RunId {
+    RunId(Uuid::now_v7())
+}
+
+fn new_run(run: RunId, key: Option<&str>) -> NewRun {
+    let (project, goal) = ("p".to_owned(), "a goal\nin two lines, ä".to_owned());
+    NewRun { run, project, goal, key: key.map(str::to_owned), group: None, created_at: Timestamp(1) }
+}
+
+fn progress(status: Status) -> Progress {
+    Progress {
+        status,
+        waiting: None,
+        since: Timestamp(1),
+        next_wake: None,
+        ended_at: status.is_ended().then_some(Timestamp(100)),
+        steps_done: 1,
+        steps: 2,
+        replans: 0,
+    }
+}
+
+fn entry(seq: u64) -> Arc<Entry> {
+    entry_at(seq, seq as i64)
+}
+
+fn entry_at(seq: u64, at: i64) -> Arc<Entry> {
+    let planner = PlannerSpec::Derive { produce: vec!["report".to_owned()] };
+    let spec: RunSpec =
+        serde_json::from_value(json!({"project": "p", "goal": "g", "planner": planner})).unwrap();
+    let (cause, events) = match seq {
+        0 => (Input::Submit { spec: Arc::new(spec), by: "ada".to_owned() }, vec![Event::RunAccepted]),
+        _ => (Input::Wake, Vec::new()),
+    };
+    Arc::new(Entry { v: VERSION, seq, at: Timestamp(at), cause, events })
+}
+
+async fn write(journal: &NatsJournal, run: RunId, count: u64) {
+    journal.create(new_run(run, None), entry(0), progress(Status::Running)).await.unwrap();
+    for seq in 1..count {
+        journal.append(run, entry(seq), progress(Status::Running)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setting_up_twice_changes_nothing_and_a_difference_is_named() {
+    let fixture = deployment().await;
+    let again = Setup::default().run(&fixture.connection).await.unwrap();
+    assert!(again.iter().all(|part| part.state == PartState::Present), "{again:?}");
+    fixture.connection.verify().await.unwrap();
+
+    let other = Options { tenant: "other".to_owned(), ..Options::new(fixture.server.url()) };
+    let other = Connection::open(&other).await.unwrap();
+    let missing = other.verify().await.unwrap_err().to_string();
+    assert!(missing.contains("other_RUNS") && missing.contains("foreplan nats setup"), "{missing}");
+    let dry = Setup { dry_run: true, ..Setup::default() }.run(&other).await.unwrap();
+    assert!(dry.iter().all(|part| part.state == PartState::Missing), "{dry:?}");
+
+    let three = Setup { replicas: 3, ..Setup::default() }.run(&fixture.connection).await;
+    let difference = three.unwrap_err().to_string();
+    assert!(difference.contains("`fp_RUNS`") && difference.contains("num_replicas is 1"), "{difference}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_jetstream_is_refused_by_name() {
+    let server = NatsServer::start_with(&foreplan_testkit::nats::binary(None), &[]);
+    let Err(error) = Connection::open(&Options::new(server.url())).await else { panic!("it has none") };
+    assert!(error.to_string().contains("JetStream"), "{error}");
+    let Err(error) = Connection::open(&Options::new("nats://127.0.0.1:1")).await else {
+        panic!("nobody is there")
+    };
+    assert!(error.to_string().contains("cannot be used"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_read_back_and_their_chain_verifies() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&journal, run, 10).await;
+    // Another process has seen nothing yet.
+    let other = NatsJournal::open(&fixture.connection).await.unwrap();
+    for journal in [&journal, &other] {
+        let entries = journal.read(run, 0).await.unwrap();
+        assert_eq!(entries.iter().map(|e| e.seq).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!(journal.read(run, 7).await.unwrap().len(), 3);
+        assert!(journal.read(run, 10).await.unwrap().is_empty());
+    }
+    journal.append(run, entry(10), progress(Status::Running)).await.unwrap();
+    assert_eq!(other.read(run, 10).await.unwrap().len(), 1);
+    let report = other.verify(run).await.unwrap();
+    assert_eq!((report.entries, report.fault), (11, None));
+    assert!(matches!(journal.read(run_id(), 0).await, Err(Error::NoRun(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_writer_of_a_sequence_loses_cleanly() {
+    let fixture = deployment().await;
+    let first = NatsJournal::open(&fixture.connection).await.unwrap();
+    let second = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&first, run, 2).await;
+    second.append(run, entry_at(2, 50), progress(Status::Paused)).await.unwrap();
+    let lost = first.append(run, entry(2), progress(Status::Running)).await;
+    assert!(matches!(lost, Err(Error::Conflict { seq: 2, .. })), "{lost:?}");
+    assert_eq!(first.read(run, 0).await.unwrap().len(), 3);
+    // Once it has read what the other wrote, it can go on.
+    first.append(run, entry(3), progress(Status::Running)).await.unwrap();
+    let stale = second.append(run, entry_at(3, 50), progress(Status::Cancelled)).await;
+    assert!(matches!(stale, Err(Error::Conflict { seq: 3, .. })), "{stale:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_whose_confirmation_was_lost_is_recognized() {
+    let fixture = deployment().await;
+    let first = NatsJournal::open(&fixture.connection).await.unwrap();
+    let second = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&first, run, 2).await;
+    let _ = second.read(run, 0).await.unwrap();
+    // The second process's own try of the same bytes was taken, and it never heard so.
+    first.append(run, entry(2), progress(Status::Running)).await.unwrap();
+    second.append(run, entry(2), progress(Status::Running)).await.unwrap();
+    assert_eq!(first.read(run, 0).await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_project_and_key_are_one_run() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let (first, second) = (run_id(), run_id());
+    journal.create(new_run(first, Some("k")), entry(0), progress(Status::Running)).await.unwrap();
+    let twice = journal.create(new_run(second, Some("k")), entry(0), progress(Status::Running)).await;
+    assert!(matches!(twice, Err(Error::Exists(run)) if run == first), "{twice:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_follows_the_last_entries() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let (open, ended) = (run_id(), run_id());
+    write(&journal, open, 3).await;
+    write(&journal, ended, 1).await;
+    journal.append(ended, entry(1), progress(Status::Succeeded)).await.unwrap();
+    let all = journal.list(RunFilter::default()).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let listed = journal.list(RunFilter { open: true, limit: None }).await.unwrap();
+    assert_eq!(listed.iter().map(|r| r.run.run).collect::<Vec<_>>(), [open]);
+    let found = journal.find(open).await.unwrap().unwrap();
+    assert_eq!((found.head.seq, found.run.goal.as_str()), (2, "a goal\nin two lines, ä"));
+    let id = open.0.simple().to_string();
+    assert_eq!(journal.find_by_suffix(&id[id.len() - 12..]).await.unwrap().len(), 1);
+    let pruned = journal.prune(Timestamp(200)).await.unwrap();
+    assert_eq!((pruned.runs, pruned.entries), (1, 2));
+    assert_eq!(journal.find(ended).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_value_is_kept_once_and_verified() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let (run, value) = (run_id(), Arc::new(json!("x".repeat(5 << 20))));
+    let payloads = journal.payloads();
+    let payload = payloads.put(run, value.clone()).await.unwrap();
+    assert_eq!(payloads.put(run, value.clone()).await.unwrap(), payload);
+    assert_eq!(payloads.get(run, payload).await.unwrap(), value);
+    assert!(matches!(payloads.get(run_id(), payload).await, Err(Error::Payload { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_outlives_a_restart_of_the_server() {
+    let mut fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&journal, run, 2).await;
+    fixture.server.restart();
+    journal.append(run, entry(2), progress(Status::Running)).await.unwrap();
+    assert_eq!(journal.read(run, 0).await.unwrap().len(), 3);
+}

@@ -1,0 +1,272 @@
+//! Processes of their own over a real server: clients, trackers, and executors that share no files.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use foreplan_testkit::nats::NatsServer;
+use foreplan_tests::{Done, Project};
+use serde_json::Value;
+
+/// Longer than anything here takes, even on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server with a deployment set up on it.
+struct Deployment {
+    server: NatsServer,
+}
+
+/// A process that serves, killed when dropped.
+struct Serving {
+    child: Child,
+}
+
+impl Deployment {
+    fn start() -> Self {
+        let server = NatsServer::start();
+        let set_up = Project::empty().on(&server.url()).foreplan(&["nats", "setup", "--ack-wait", "3s"]);
+        assert_eq!(set_up.code, 0, "{set_up:?}");
+        Self { server }
+    }
+
+    fn project(&self, toml: &str) -> Project {
+        let project = Project::empty().on(&self.server.url());
+        project.write("foreplan.toml", toml);
+        project
+    }
+
+    /// Starts a process without a project: all roles but the executor's.
+    fn agents(&self) -> (Project, Serving) {
+        let folder = Project::empty().on(&self.server.url());
+        let serving = serve(&folder, &["--roles", "planner,replanner,tracker"]);
+        (folder, serving)
+    }
+}
+
+/// Starts a process, and returns once it serves.
+fn serve(project: &Project, args: &[&str]) -> Serving {
+    let mut serving = Serving { child: project.start(&[&["serve"], args].concat()) };
+    let stderr = BufReader::new(serving.child.stderr.take().expect("its output is a pipe"));
+    let mut lines = stderr.lines();
+    let mut said = Vec::new();
+    for line in lines.by_ref().map_while(Result::ok) {
+        let is_serving = line.starts_with("Serving as");
+        said.push(line);
+        if is_serving {
+            // What it says later must not fill the pipe.
+            std::thread::spawn(move || lines.for_each(drop));
+            return serving;
+        }
+    }
+    panic!("it does not serve: {said:?}");
+}
+
+impl Serving {
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn step<'a>(view: &'a Value, id: &str) -> &'a Value {
+    let steps = view["steps"].as_array().expect("a run has steps");
+    steps.iter().find(|step| step["id"] == id).unwrap_or_else(|| panic!("no step `{id}`: {view:#}"))
+}
+
+fn succeeded(done: &Done) {
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+const COLLECT: &str = r#"
+[project]
+name = "two-sites"
+[[tools.file]]
+name = "load_tickets"
+description = "Load the tickets"
+path = "tickets.json"
+as = "tickets"
+[[tools.jq]]
+name = "count"
+description = "Count the tickets"
+input = { tickets = "array" }
+output = { total = "integer" }
+effect = "read"
+filter = "{ total: (.tickets | length) }"
+[[specialists]]
+capability = "collect"
+concurrency = 2
+"#;
+
+const PUBLISH: &str = r#"
+[project]
+name = "two-sites"
+[[tools.command]]
+name = "publish"
+description = "Publish the figure"
+command = ["sh", "publish.sh", "{total}"]
+input = { total = "integer" }
+output = { report = "string" }
+effect = "irreversible"
+env = ["PATH"]
+[[specialists]]
+capability = "publish"
+"#;
+
+const CLIENT: &str = r#"
+goal = "Publish how many tickets there are"
+[project]
+name = "two-sites"
+[planner]
+kind = "derive"
+produce = ["report"]
+"#;
+
+#[test]
+fn a_run_uses_two_executors_that_share_no_files() {
+    let deployment = Deployment::start();
+    let collect = deployment.project(COLLECT);
+    collect.write("tickets.json", r#"[{"id": 1}, {"id": 2}, {"id": 3}]"#);
+    let publish = deployment.project(PUBLISH);
+    publish.write("publish.sh", "echo \"$1\" >> published\nprintf '{\"report\": \"%s tickets\"}' \"$1\"\n");
+    let client = deployment.project(CLIENT);
+    let _agents = deployment.agents();
+    let _collecting = serve(&collect, &["--roles", "executor"]);
+    let _publishing = serve(&publish, &["--roles", "executor"]);
+
+    let waiting = client.foreplan(&["run"]);
+    assert_eq!(waiting.code, 3, "an irreversible step asks first: {waiting:?}");
+    let view = client.show("last");
+    let digest = view["waiting_for"]["digest"].as_str().expect("it waits for an approval");
+    succeeded(&client.foreplan(&["approve", "last", "--digest", digest]));
+
+    let view = client.show("last");
+    assert_eq!(view["result"], "3 tickets", "{view:#}");
+    assert_eq!(publish.read("published"), "3\n");
+    assert!(client.foreplan(&["runs"]).stdout.contains("succeeded"));
+    succeeded(&client.foreplan(&["audit", "last", "--verify"]));
+    let audit = client.foreplan(&["audit", "last"]);
+    assert!(audit.stdout.contains("tester"), "the record names who approved: {audit:?}");
+}
+
+const SLOW: &str = r#"
+[project]
+name = "slow"
+[[tools.command]]
+name = "work"
+description = "Work"
+command = ["sh", "work.sh"]
+input = {}
+output = { done = "boolean" }
+effect = "read"
+env = ["PATH"]
+[[specialists]]
+capability = "work"
+concurrency = 1
+"#;
+
+const SLOW_CLIENT: &str = r#"
+goal = "Work"
+[project]
+name = "slow"
+[planner]
+kind = "derive"
+produce = ["done"]
+"#;
+
+#[test]
+fn a_worker_killed_in_the_middle_of_its_step_is_lost_and_another_repeats_the_step() {
+    let deployment = Deployment::start();
+    let first = deployment.project(SLOW);
+    // Both have the same tool; what it does depends on the folder.
+    let script = "[ -e slow ] && touch started && exec sleep 600\nprintf '{\"done\": true}'\n";
+    first.write("work.sh", script);
+    first.write("slow", "");
+    let second = deployment.project(SLOW);
+    second.write("work.sh", script);
+    let client = deployment.project(SLOW_CLIENT);
+    let _agents = deployment.agents();
+    let mut doomed = serve(&first, &["--roles", "executor"]);
+
+    succeeded(&client.foreplan(&["run", "--detach"]));
+    wait_until("the step starts", || first.path().join("started").exists());
+    doomed.kill();
+    let _spare = serve(&second, &["--roles", "executor"]);
+    let watched = client.foreplan(&["watch", "last", "--exit-status"]);
+    succeeded(&watched);
+
+    let view = client.show("last");
+    let work = view["steps"].as_array().and_then(|steps| steps.first()).expect("one step");
+    assert_eq!(
+        (&work["attempts"], &work["status"]),
+        (&Value::from(2), &Value::from("succeeded")),
+        "{view:#}"
+    );
+    let audit = client.foreplan(&["audit", "last"]);
+    assert!(audit.stdout.contains("worker_lost"), "{audit:?}");
+}
+
+#[test]
+fn a_run_outlives_the_tracker_that_began_it() {
+    let deployment = Deployment::start();
+    let worker = deployment.project(SLOW);
+    worker.write(
+        "work.sh",
+        "touch started\nwhile [ ! -e go ]; do sleep 0.1; done\nprintf '{\"done\": true}'\n",
+    );
+    let client = deployment.project(SLOW_CLIENT);
+    let (_folder, mut tracker) = deployment.agents();
+    let _executor = serve(&worker, &["--roles", "executor"]);
+
+    succeeded(&client.foreplan(&["run", "--detach"]));
+    wait_until("the step starts", || worker.path().join("started").exists());
+    tracker.kill();
+    worker.write("go", "");
+    let _next = deployment.agents();
+    succeeded(&client.foreplan(&["watch", "last", "--exit-status"]));
+    assert_eq!(step(&client.show("last"), "work")["attempts"], 1);
+}
+
+#[test]
+fn a_capability_without_a_worker_queues_its_work() {
+    let deployment = Deployment::start();
+    let worker = deployment.project(SLOW);
+    worker.write("work.sh", "printf '{\"done\": true}'\n");
+    let client = deployment.project(SLOW_CLIENT);
+    let _agents = deployment.agents();
+    // It announces what it can do, and goes.
+    let mut announced = serve(&worker, &["--roles", "executor"]);
+    announced.kill();
+
+    succeeded(&client.foreplan(&["run", "--detach"]));
+    wait_until("the run is under way", || client.show("last")["status"] == "running");
+    let _executor = serve(&worker, &["--roles", "executor"]);
+    succeeded(&client.foreplan(&["watch", "last", "--exit-status"]));
+}
+
+#[test]
+fn a_server_without_a_deployment_says_how_to_make_one() {
+    let server = NatsServer::start();
+    let project = Project::empty().on(&server.url());
+    project.write("foreplan.toml", CLIENT);
+    let refused = project.foreplan(&["runs"]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    assert!(refused.stderr.contains("foreplan nats setup"), "{refused:?}");
+    let nobody = project.on("nats://127.0.0.1:1").foreplan(&["runs"]);
+    assert_eq!(nobody.code, 8, "{nobody:?}");
+}
