@@ -143,3 +143,24 @@ fn an_approval_of_one_version_is_none_of_another() {
     assert_eq!(same.code, 0, "{}", same.stderr);
     assert_eq!(project.read("state/deploy.log").lines().count(), 1);
 }
+
+#[test]
+fn adoption_report_runs_offline_from_the_session_that_is_shipped_with_it() {
+    let project = Project::example("adoption-report");
+    let done = project.foreplan(&["run", "--replay-models", "session.jsonl"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("5 of the 6 that were asked run them"), "{}", done.stdout);
+    let shown = project.show("last");
+    assert_eq!(shown["steps"][0]["output"]["findings"].as_array().map(Vec::len), Some(3));
+    assert_eq!(shown["usage"]["model_calls"], 5);
+    assert_eq!(shown["usage"]["react_calls_at_least"], 4);
+}
+
+#[test]
+fn adoption_report_with_other_data_is_not_in_the_session_and_says_so() {
+    let project = Project::example("adoption-report");
+    project.write("survey.csv", "company,size,industry,stage\nC01,small,retail,none\n");
+    let done = project.foreplan(&["run", "--replay-models", "session.jsonl"]);
+    assert_eq!(done.code, 10, "{}", done.stderr);
+    assert!(done.stderr.contains("session"), "{}", done.stderr);
+}
