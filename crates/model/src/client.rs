@@ -17,14 +17,15 @@ use crate::{
     Answer, Error, ErrorKind, Model, Models, Request,
     config::{Api, CONCURRENCY, Config, Configs, Key, TIMEOUT},
     exchange,
-    fault::Fault,
+    fault::{Fault, REDACTED},
     limits::Limits,
     price::{Price, PriceTable},
     retry::Retries,
 };
 
-/// What stands where a key stood.
-const REDACTED: &str = "[redacted]";
+/// How long a server may take to accept a connection: one that drops packets is told apart from one
+/// that thinks.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent to a server that wants no key: some interfaces cannot do without one.
 const NO_KEY: &str = "none";
@@ -126,8 +127,10 @@ impl Client {
         if let Some(http) = self.http.get() {
             return Ok(http.clone());
         }
-        let http =
-            genai::Client::builder().build().map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
+        let http = genai::Client::builder()
+            .with_web_config(genai::WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT))
+            .build()
+            .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
         Ok(self.http.get_or_init(|| http).clone())
     }
 
@@ -236,12 +239,14 @@ impl Remote {
     }
 
     async fn ask_once(&self, request: &Request) -> Result<Answer, Fault> {
-        let (chat, options) = exchange::request(request);
+        let (chat, options) = exchange::request(request, self.target.model.adapter_kind);
         let _permit = self.limits.enter().await;
         let response = self.http.exec_chat(self.target.clone(), chat, Some(&options));
         match tokio::time::timeout(self.timeout, response).await {
             Ok(Ok(response)) => exchange::answer(response, &self.price),
-            Ok(Err(cause)) => Err(Fault::of(&cause)),
+            Ok(Err(cause)) => {
+                exchange::salvaged(&cause, &self.price).ok_or_else(|| Fault::of(&cause, self.key.as_deref()))
+            }
             Err(_) => Err(Fault::new(
                 ErrorKind::Unavailable,
                 format!("no answer within {:?}; raise timeout, or ask for less", self.timeout),

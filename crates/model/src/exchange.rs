@@ -1,9 +1,12 @@
 //! Requests and answers in the words of the client library.
 
 use foreplan_core::call::Tokens;
-use genai::chat::{
-    ChatMessage, ChatOptions, ChatRequest, ChatResponse, ChatResponseFormat, JsonSpec, MessageContent,
-    StopReason, Tool, ToolCall, ToolResponse, Usage,
+use genai::{
+    adapter::AdapterKind,
+    chat::{
+        ChatMessage, ChatOptions, ChatRequest, ChatResponse, ChatResponseFormat, JsonSpec, MessageContent,
+        ReasoningEffort, StopReason, Tool, ToolCall, ToolResponse, Usage,
+    },
 };
 use serde_json::Value;
 
@@ -14,7 +17,7 @@ use crate::{
 };
 
 /// Returns a request and its options as the library wants them.
-pub(crate) fn request(request: &Request) -> (ChatRequest, ChatOptions) {
+pub(crate) fn request(request: &Request, adapter: AdapterKind) -> (ChatRequest, ChatOptions) {
     let mut chat = ChatRequest::from_messages(request.messages.iter().map(message).collect());
     if !request.system.is_empty() {
         chat = chat.with_system(&request.system);
@@ -26,6 +29,11 @@ pub(crate) fn request(request: &Request) -> (ChatRequest, ChatOptions) {
     }
     // The raw answer is needed for what the library drops: refusals.
     let mut options = ChatOptions::default().with_capture_raw_body(true);
+    if adapter == AdapterKind::OpenAI {
+        // The library takes `-low`, `-medium`, `-high` and `-max` off the end of a model's name unless an
+        // effort is given. A budget is one that this form does not send.
+        options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
+    }
     if let Some(max) = request.max_output_tokens {
         options = options.with_max_tokens(max);
     }
@@ -55,6 +63,36 @@ fn message(message: &Message) -> ChatMessage {
         }
         Message::Tool { id, content } => ChatMessage::tool(ToolResponse::new(id.as_str(), content.as_str())),
     }
+}
+
+/// Reads an answer of `OpenAI`'s form on which the library gave up: it wants arguments of calls to be
+/// JSON, and a model that writes others must be told so instead.
+pub(crate) fn salvaged(cause: &genai::Error, price: &Price) -> Option<Answer> {
+    let genai::Error::ChatResponseGeneration { response_body: body, .. } = cause else { return None };
+    let choice = body.pointer("/choices/0")?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let call = |call: &Value| {
+        let function = call.get("function")?;
+        let arguments = text(function.get("arguments")).unwrap_or_default();
+        let input = match arguments.trim() {
+            "" => Value::Object(serde_json::Map::new()),
+            _ => serde_json::from_str(&arguments).unwrap_or(Value::String(arguments)),
+        };
+        Some(ToolUse { id: text(call.get("id"))?, name: text(function.get("name"))?, input })
+    };
+    let calls =
+        choice.pointer("/message/tool_calls")?.as_array()?.iter().map(call).collect::<Option<Vec<_>>>()?;
+    let usage = body.get("usage").cloned().unwrap_or_default();
+    let tokens = tokens(&serde_json::from_value(usage).unwrap_or_default());
+    Some(Answer {
+        text: text(choice.pointer("/message/content")).unwrap_or_default(),
+        calls,
+        finish: text(choice.get("finish_reason")),
+        answered_by: text(body.get("model")),
+        cost_microusd: price.cost_microusd(&tokens),
+        tokens,
+        retries: 0,
+    })
 }
 
 /// Reads an answer.

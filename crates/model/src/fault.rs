@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::error::ErrorKind;
 
+/// What stands where a key stood.
+pub(crate) const REDACTED: &str = "[redacted]";
+
 /// Characters of a server's own words that an error repeats.
 const WORDS_CHARS_MAX: usize = 300;
 
@@ -31,10 +34,13 @@ impl Fault {
         Self { transient: true, ..Self::new(ErrorKind::Unavailable, message) }
     }
 
-    /// Says what `cause` means.
-    pub(crate) fn of(cause: &Cause) -> Self {
+    /// Says what `cause` means. The key is replaced before words are cut, so that no part of it stays.
+    pub(crate) fn of(cause: &Cause, key: Option<&str>) -> Self {
         if let Some(status) = cause.status() {
-            let (text, wait) = (body(cause), wait_asked(cause));
+            let (mut text, wait) = (body(cause), wait_asked(cause));
+            if let Some(key) = key {
+                text = text.replace(key, REDACTED);
+            }
             return Self { wait, ..of_status(status.as_u16(), &text) };
         }
         match cause {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use foreplan_model::{Api, ErrorKind, Message, OutputSchema, Price, Request, ToolSpec, ToolUse, structured};
+use foreplan_model::{Api, Message, Models, OutputSchema, Price, Request, ToolSpec, ToolUse, structured};
 use foreplan_testkit::{ModelServer, Reply};
 use serde_json::json;
 
-use crate::common::{KEY, ask, config, model, request};
+use crate::common::{KEY, ask, client, config, model, request};
 
 const APIS: [Api; 2] = [Api::Openai, Api::Anthropic];
 
@@ -70,10 +70,30 @@ async fn a_tool_that_was_not_offered_is_passed_on_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_json_make_the_answer_malformed() {
+async fn arguments_that_are_no_json_stay_a_text() {
     let server = ModelServer::start().await;
     server.script([Reply::call("read", json!("{\"path\": "))]);
-    assert_eq!(ask(&server).await.unwrap_err().kind, ErrorKind::Malformed);
+    assert_eq!(ask(&server).await.unwrap().calls[0].input, json!("{\"path\": "));
+}
+
+#[tokio::test]
+async fn a_call_without_arguments_has_an_empty_input() {
+    let server = ModelServer::start().await;
+    server.script([Reply::call("now", json!(""))]);
+    assert_eq!(ask(&server).await.unwrap().calls[0].input, json!({}));
+}
+
+#[tokio::test]
+async fn a_model_is_asked_for_by_its_whole_name() {
+    for name in ["mistral-medium", "coder-high", "qwen-max"] {
+        let server = ModelServer::start().await;
+        server.script([Reply::text("hi")]);
+        let model = client([("test", config(&server, Api::Openai))]).model(&format!("test/{name}")).unwrap();
+        model.chat(Arc::new(request("x"))).await.unwrap();
+        let asked = server.asked();
+        assert_eq!(asked[0].model(), name);
+        assert_eq!(asked[0].body.get("reasoning_effort"), None, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod certificate;
 mod common;
 mod foreign;
 mod retries;
