@@ -156,6 +156,29 @@ async fn the_model_is_told_the_goal_the_tools_and_the_form_of_a_plan() {
     system.shutdown().await;
 }
 
+/// A step-by-step agent of LangGraph sends 12,420 tokens for a task of twelve calls: a plan is to take
+/// a tenth.
+const PROMPT_CHARS_MAX: usize = 12_420 / 10 * 4;
+
+#[tokio::test]
+async fn a_dozen_tools_are_told_in_a_tenth_of_what_a_step_by_step_agent_sends() {
+    let models = ScriptedModels::answering([sum()]);
+    let named = |at: u32| {
+        Tool::function(
+            format!("fetch_{at}"),
+            "Fetch a page of the report by its place",
+            Effect::Read,
+            |place: Place| async move { Ok::<_, Failure>(json!({"from": place.from})) },
+        )
+    };
+    let system = system(&models, [load(), add()].into_iter().chain((0..10).map(named))).await;
+    system.run("Add the numbers up").await.unwrap();
+    let request = &models.asked()[0];
+    let sent = request.system.chars().count() + format!("{:?}", request.messages).chars().count();
+    assert!(sent <= PROMPT_CHARS_MAX, "{sent} characters are more than {PROMPT_CHARS_MAX}");
+    system.shutdown().await;
+}
+
 #[tokio::test]
 async fn findings_go_back_to_the_model_and_the_mended_plan_is_adopted() {
     let wrong = plan(json!([step("load", "laod", json!({"from": {"value": "here"}}))]), "load.numbers");

@@ -92,7 +92,10 @@ impl Planners {
                 PlannerSpec::Custom { name } => {
                     format!("no planner is registered as `{name}`; there are {known}")
                 }
-                PlannerSpec::Derive { .. } | PlannerSpec::Runbook { .. } | PlannerSpec::Model { .. } => {
+                PlannerSpec::Model { model } => {
+                    format!("`{model}` cannot be asked: this process has no models; plan with one of {known}")
+                }
+                PlannerSpec::Derive { .. } | PlannerSpec::Runbook { .. } => {
                     format!(
                         "planner kind `{}` is not available in this build; take one of {known}",
                         spec.name()

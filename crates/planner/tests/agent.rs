@@ -210,7 +210,7 @@ async fn a_kind_that_is_not_built_in_is_answered_with_what_there_is() {
         code_and_message(&outcome),
         (
             "planner_unavailable",
-            "planner kind `model` is not available in this build; take one of `derive`, `runbook`"
+            "`a/b` cannot be asked: this process has no models; plan with one of `derive`, `runbook`"
         )
     );
     let outcome = fixture.outcome(request(json!({"kind": "custom", "name": "mine"}))).await;

@@ -262,6 +262,12 @@ mod tests {
     }
 
     #[test]
+    fn amounts_show_the_digits_that_say_something() {
+        let shown = [0, 99, 150, 10_000, 1_500_000, 12_345_678].map(dollars);
+        assert_eq!(shown, ["$0.00", "$0.000099", "$0.0001", "$0.01", "$1.50", "$12.34"]);
+    }
+
+    #[test]
     fn spans_and_moments_read_like_people_say_them() {
         assert_eq!(span(Duration::from_millis(420)), "420ms");
         assert_eq!(span(Duration::from_millis(1_480)), "1.5s");
