@@ -9,7 +9,7 @@ use std::{
 use async_nats::jetstream::kv;
 use foreplan_core::{
     id::Capability,
-    tool::{Inventory, InventorySource, ToolDescriptor},
+    tool::{AgentDescriptor, Inventory, InventorySource, ToolDescriptor},
 };
 use futures::StreamExt as _;
 use parking_lot::RwLock;
@@ -34,6 +34,9 @@ pub struct Announcement {
     pub capability: Capability,
     /// The tools, as they are in the process that announces them.
     pub tools: Vec<Arc<ToolDescriptor>>,
+    /// Present where the pool carries out agent steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentDescriptor>,
 }
 
 /// A worker's sign of life.
@@ -255,7 +258,9 @@ impl Inner {
 /// differ, the one whose pool comes first by name counts, and the other pool refuses it.
 fn inventory_of<'a>(announced: impl Iterator<Item = &'a Announcement>) -> Inventory {
     let mut tools: BTreeMap<_, ToolDescriptor> = BTreeMap::new();
+    let mut agents = Vec::new();
     for announcement in announced {
+        agents.extend(announcement.agent.clone());
         for tool in &announcement.tools {
             let mut tool = ToolDescriptor::clone(tool);
             tool.capabilities = vec![announcement.capability.clone()];
@@ -271,5 +276,5 @@ fn inventory_of<'a>(announced: impl Iterator<Item = &'a Announcement>) -> Invent
             }
         }
     }
-    tools.into_values().collect()
+    tools.into_values().collect::<Inventory>().with_agents(agents)
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use foreplan_model::{Client, Models, Recorder, RecordingError, Replayer};
+use foreplan_model::{Client, Configs, Models, Recorder, RecordingError, Replayer, Variables};
 
 use super::{args::ModelArgs, error::Failure, exit::Exit, place::Place};
 
@@ -30,8 +30,25 @@ pub(crate) fn models(args: &ModelArgs, place: &Place) -> Result<Arc<dyn Models>,
     })
 }
 
+/// Returns the models of a service. One without a project has those of the providers whose keys are
+/// in its environment.
+///
+/// # Errors
+///
+/// If a session file cannot be used.
+pub(crate) fn serving(args: &ModelArgs, place: Option<&Place>) -> Result<Arc<dyn Models>, Failure> {
+    match place {
+        Some(place) => models(args, place),
+        None => Ok(Arc::new(Client::new(Configs::default(), variables()))),
+    }
+}
+
 fn client(place: &Place) -> Client {
-    Client::new(place.project.models(), Arc::new(|name: &str| std::env::var(name).ok()))
+    Client::new(place.project.models(), variables())
+}
+
+fn variables() -> Variables {
+    Arc::new(|name: &str| std::env::var(name).ok())
 }
 
 /// What `doctor` found out about one model.

@@ -25,9 +25,10 @@ use std::{
 use foreplan_bus::{Bus, service::Handle};
 use foreplan_core::{id::RunId, tool::InventorySource as _};
 use foreplan_executor::{Executor, ExecutorHandle, Logs, Options as ExecutorOptions, system_clock};
+use foreplan_model::Models;
 use foreplan_nats::{Announcement, BusOptions, Connection, NatsBus, NatsJournal, Registry, Shards};
-use foreplan_planner::Planners;
-use foreplan_replanner::Replanners;
+use foreplan_planner::{ModelPlanner, Planners};
+use foreplan_replanner::{ModelReplanner, Replanners};
 use foreplan_tools::Toolbox;
 use foreplan_tracker::{Deps, TrackerHandle};
 use uuid::Uuid;
@@ -95,6 +96,8 @@ pub struct ServiceOptions {
     pub toolbox: Option<Arc<Toolbox>>,
     /// Where tools write what they print.
     pub log: Option<Logs>,
+    /// Where models are found, for planners, replanners and agent steps.
+    pub models: Arc<dyn Models>,
 }
 
 /// Why a process does not serve.
@@ -158,6 +161,7 @@ impl Service {
                 project: project.to_owned(),
                 capability: specialist.capability.clone(),
                 tools: listed.cloned().collect(),
+                agent: specialist.agent(),
             };
             self.registry.announce(&announcement).await?;
             capabilities.push(specialist.capability.clone());
@@ -178,19 +182,27 @@ impl Service {
                 let Some(toolbox) = options.toolbox.clone() else { return Ok(()) };
                 let payloads = Arc::new(journal.payloads().clone());
                 let process = Some(self.worker.clone());
-                let options =
-                    ExecutorOptions { log: options.log.clone(), process, ..ExecutorOptions::default() };
+                let options = ExecutorOptions {
+                    log: options.log.clone(),
+                    process,
+                    models: Some(Arc::clone(&options.models)),
+                    ..ExecutorOptions::default()
+                };
                 let executor = Executor::spawn(bus, toolbox, payloads, options).await;
                 self.executor = Some(executor.map_err(|e| start(&e))?);
             }
             Role::Planner => {
                 let inventory = Arc::new(self.registry.clone());
-                let planner = foreplan_planner::spawn(bus, Planners::default(), inventory).await;
+                let planners =
+                    Planners::default().with(ModelPlanner::new(Arc::clone(&options.models), system_clock()));
+                let planner = foreplan_planner::spawn(bus, planners, inventory).await;
                 self.planner = Some(planner.map_err(|e| start(&e))?);
             }
             Role::Replanner => {
                 let inventory = Arc::new(self.registry.clone());
-                let replanner = foreplan_replanner::spawn(bus, Replanners::default(), inventory).await;
+                let replanners = Replanners::default()
+                    .with(ModelReplanner::new(Arc::clone(&options.models), system_clock()));
+                let replanner = foreplan_replanner::spawn(bus, replanners, inventory).await;
                 self.replanner = Some(replanner.map_err(|e| start(&e))?);
             }
             Role::Tracker => {

@@ -10,6 +10,7 @@ use crate::{
         args::{DeadArgs, Global, NatsVerb, ServeArgs},
         error::Failure,
         exit::Exit,
+        models,
         output::Output,
         paint::clean,
         place::{self, Place},
@@ -76,7 +77,8 @@ fn means(
         log
     });
     let project = place.as_ref().map(|place| place.project.name()).unwrap_or_default();
-    Ok((place, ServiceOptions { roles, project, toolbox: toolbox.map(Arc::new), log }))
+    let models = models::serving(&global.models, place.as_ref())?;
+    Ok((place, ServiceOptions { roles, project, toolbox: toolbox.map(Arc::new), log, models }))
 }
 
 /// Makes or verifies what a deployment consists of.
