@@ -246,12 +246,13 @@ fn steps_that_nobody_can_execute_are_named() {
     only(
         steps(json!([
             {"id": "a", "title": "A", "agent": {"instructions": "x", "tools": ["shout", "shuot"]}},
+            {"id": "d", "title": "D", "agent": {"instructions": "x", "tools": ["shout"]}},
             {"id": "b", "title": "B", "goal": {"text": "x"}},
             {"id": "c", "title": "C", "human": {"question": "ok {{ a }}?"}},
         ])),
         &[
-            "[not_servable] step `a`, agent: not servable: no executor for agent steps in this build",
             "step `a`, agent.tools[1]: there is no tool `shuot`; did you mean `shout`?",
+            "[unserved] step `d`, agent: no specialist has a model, so nobody carries out agent steps",
             "[not_servable] step `b`, goal",
         ],
     );
