@@ -81,7 +81,7 @@ impl Session {
             return Ok((place, system, logs));
         }
         let toolbox = match means {
-            Means::Tools => place.project.toolbox()?,
+            Means::Tools => place.project.connect(&[]).await?.0,
             Means::Record | Means::Look => Toolbox::new([], [])?,
         };
         let store = open_store(&place, means)?;

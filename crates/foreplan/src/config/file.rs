@@ -296,5 +296,5 @@ pub struct ToolsSection {
     /// Texts with values in them, in process.
     pub template: Vec<declare::Template>,
     /// MCP servers.
-    pub mcp: Vec<Value>,
+    pub mcp: Vec<declare::Mcp>,
 }

@@ -96,7 +96,7 @@ impl Project {
     #[must_use]
     pub fn unused(&self) -> Vec<&'static str> {
         let file = &self.file;
-        [(!file.tools.mcp.is_empty(), "tools.mcp"), (file.approval.review.is_some(), "approval.review")]
+        [(file.approval.review.is_some(), "approval.review")]
             .into_iter()
             .filter_map(|(present, name)| present.then_some(name))
             .collect()

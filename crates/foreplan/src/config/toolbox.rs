@@ -2,15 +2,15 @@
 
 use foreplan_core::id::{Capability, ToolName};
 use foreplan_tools::{
-    self as tools, AgentSpec, CONCURRENCY_DEFAULT, Secrets, Specialist, Tool, Toolbox,
-    declare::{self, Declarations},
+    self as tools, AgentSpec, CONCURRENCY_DEFAULT, Specialist, Toolbox,
+    declare::{self, Declarations, Listing, Loaded},
 };
 
 use super::{Error, Problem, Project, SpecialistSection, ToolsSection};
 
 impl Project {
-    /// Makes the toolbox: reads what the tools name, compiles their schemas, and checks that
-    /// everything named exists.
+    /// Makes the toolbox without the tools of MCP servers, which [`Self::connect`] reaches: reads
+    /// what the tools name, compiles their schemas, and checks that everything named exists.
     ///
     /// # Errors
     ///
@@ -19,13 +19,42 @@ impl Project {
         self.toolbox_of(&[])
     }
 
-    /// Returns the tools with those pools alone that have one of these capabilities; without any
-    /// capability, with all.
+    /// Returns the tools, without those of MCP servers, with those pools alone that have one of
+    /// these capabilities; without any capability, with all.
     ///
     /// # Errors
     ///
     /// As [`Project::toolbox`]; or the project has no such capability.
     pub fn toolbox_of(&self, capabilities: &[Capability]) -> Result<Toolbox, Error> {
+        let section = &self.file().tools;
+        let loaded = section.declarations().load(&self.tools_place());
+        let loaded = loaded.map_err(|e| self.place(declared_problem(section, e)))?;
+        self.assemble(loaded, capabilities).map(|(toolbox, _)| toolbox)
+    }
+
+    /// Makes the whole toolbox: starts or reaches the MCP servers too. Returns it with what the
+    /// servers list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Project::toolbox_of`]. A server that cannot be used is a declaration that cannot become
+    /// a tool.
+    pub async fn connect(&self, capabilities: &[Capability]) -> Result<(Toolbox, Vec<Listing>), Error> {
+        let section = &self.file().tools;
+        let loaded = section.declarations().connect(&self.tools_place()).await;
+        let loaded = loaded.map_err(|e| self.place(declared_problem(section, e)))?;
+        self.assemble(loaded, capabilities)
+    }
+
+    fn tools_place(&self) -> tools::Project {
+        tools::Project::new(self.folder())
+    }
+
+    fn assemble(
+        &self,
+        loaded: Loaded,
+        capabilities: &[Capability],
+    ) -> Result<(Toolbox, Vec<Listing>), Error> {
         let known = || self.file().specialists.iter().map(|section| section.capability.as_str());
         if let Some(unknown) = capabilities.iter().find(|wanted| known().all(|name| name != wanted.as_str()))
         {
@@ -33,7 +62,7 @@ impl Project {
             let names: Vec<&str> = known().collect();
             return Err(self.place(problem.fix(format!("the project has: {}", names.join(", ")))).into());
         }
-        let (loaded, mut secrets) = self.load_tools()?;
+        let Loaded { tools: loaded, servers, mut secrets } = loaded;
         secrets.extend(&self.model_secrets());
         let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
         let is_wanted = |section: &&SpecialistSection| {
@@ -43,16 +72,8 @@ impl Project {
             self.file().specialists.iter().filter(is_wanted).map(|section| specialist(section, &all));
         let builder = Toolbox::builder().tools(loaded).secrets(&secrets);
         let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
-        toolbox.map_err(|error| self.place(self.toolbox_problem(&error)).into())
-    }
-
-    fn load_tools(&self) -> Result<(Vec<Tool>, Secrets), Error> {
-        let section = &self.file().tools;
-        let place = tools::Project::new(self.folder());
-        match section.declarations().load(&place) {
-            Ok(loaded) => Ok((loaded.tools, loaded.secrets)),
-            Err(error) => Err(self.place(declared_problem(section, error)).into()),
-        }
+        let toolbox = toolbox.map_err(|error| self.place(self.toolbox_problem(&error)))?;
+        Ok((toolbox, servers))
     }
 
     fn toolbox_problem(&self, error: &tools::Error) -> Problem {
@@ -101,8 +122,8 @@ fn declared_problem(section: &ToolsSection, error: declare::Error) -> Problem {
 impl ToolsSection {
     /// Returns the tools that this build can make.
     fn declarations(&self) -> Declarations {
-        let Self { file, jq, command, http, template, mcp: _ } = self.clone();
-        Declarations { file, jq, command, http, template }
+        let Self { file, jq, command, http, template, mcp } = self.clone();
+        Declarations { file, jq, command, http, template, mcp }
     }
 
     /// Returns the names of all tools that the file declares, with the keys of their tables.
@@ -120,7 +141,15 @@ impl ToolsSection {
             .chain(keyed("template", self.template.iter().map(|t| &t.name)))
     }
 
-    /// Returns the names of all tools that the file declares.
+    /// Returns the key of the MCP server that a tool or an error about a server names.
+    fn server_key(&self, name: &str) -> Option<String> {
+        let at = self.mcp.iter().position(|server| {
+            name.strip_prefix(&server.name).is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+        })?;
+        Some(format!("tools.mcp[{at}]"))
+    }
+
+    /// Returns the names of all tools that the file declares, but for those of MCP servers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named().map(|(_, name)| name)
     }
@@ -130,6 +159,7 @@ impl ToolsSection {
     }
 
     fn key_of(&self, tool: &str) -> String {
-        self.keys_of(tool).into_iter().next().unwrap_or_else(|| "tools".to_owned())
+        let key = self.keys_of(tool).into_iter().next().or_else(|| self.server_key(tool));
+        key.unwrap_or_else(|| "tools".to_owned())
     }
 }

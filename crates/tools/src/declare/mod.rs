@@ -1,5 +1,5 @@
 //! Tools as a project file declares them: `[[tools.file]]`, `[[tools.jq]]`, `[[tools.command]]`,
-//! `[[tools.http]]`, `[[tools.template]]`.
+//! `[[tools.http]]`, `[[tools.template]]`, `[[tools.mcp]]`.
 //!
 //! The configuration reader embeds [`Declarations`] and turns them into [`Tool`]s with
 //! [`Declarations::load`], which finds everything that can be found before a call: paths that lead
@@ -7,16 +7,19 @@
 
 mod common;
 mod kinds;
+mod mcp;
 mod secret;
 mod shape;
 
 use std::collections::BTreeMap;
 
+use foreplan_core::{id::ToolName, tool::Effect};
 use serde::Deserialize;
 
 pub use common::As;
 pub(crate) use common::Common;
 pub use kinds::{Command, File, Format, Header, HeaderSecret, Http, Jq, Template};
+pub use mcp::{Annotations, Mcp};
 pub use secret::SecretRef;
 pub(crate) use secret::looks_secret;
 pub use shape::Fields;
@@ -43,6 +46,9 @@ pub struct Declarations {
     /// Texts with values in them.
     #[serde(default)]
     pub template: Vec<Template>,
+    /// MCP servers, each with its tools.
+    #[serde(default)]
+    pub mcp: Vec<Mcp>,
 }
 
 /// A declaration that cannot become a tool.
@@ -62,12 +68,76 @@ pub struct Error {
 pub struct Loaded {
     /// The tools, in the order of their declaration within each kind.
     pub tools: Vec<Tool>,
+    /// What the MCP servers list.
+    pub servers: Vec<Listing>,
     /// What must not leave this process; give it to the toolbox.
     pub secrets: Secrets,
 }
 
+/// What an MCP server lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The server's name.
+    pub server: String,
+    /// Its tools that are taken, in the server's order.
+    pub tools: Vec<Listed>,
+}
+
+/// One tool of an MCP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// As the server names it.
+    pub name: String,
+    /// What the tool is called here.
+    pub tool: ToolName,
+    /// What the server hints of its effect, which nobody vouches for.
+    pub hint: Option<Effect>,
+    /// Whether the project declares its effect.
+    pub is_declared: bool,
+}
+
 impl Declarations {
-    /// Makes the tools. Files that a command names are read for its digest; secrets are read from
+    /// Makes all tools: those that [`Self::load`] makes, and those of the MCP servers, which are
+    /// started or reached for it, all at a time.
+    ///
+    /// # Errors
+    ///
+    /// The first declaration that cannot become a tool; a server that does not start is one.
+    pub async fn connect(&self, project: &Project) -> Result<Loaded, Error> {
+        let mut loaded = self.load(project)?;
+        self.connect_mcp(project, &mut loaded).await?;
+        Ok(loaded)
+    }
+
+    #[cfg(feature = "mcp")]
+    async fn connect_mcp(&self, project: &Project, loaded: &mut Loaded) -> Result<(), Error> {
+        for (at, mcp) in self.mcp.iter().enumerate() {
+            mcp.check()?;
+            if self.mcp[..at].iter().any(|earlier| earlier.name == mcp.name) {
+                return Err(mcp.error("name", "two servers have this name; rename one of them"));
+            }
+        }
+        let servers = self.mcp.iter().map(|mcp| mcp.connect(project));
+        for connected in futures::future::join_all(servers).await {
+            let (tools, listing, secrets) = connected?;
+            loaded.tools.extend(tools);
+            loaded.servers.push(listing);
+            loaded.secrets.extend(&secrets);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "mcp"))]
+    async fn connect_mcp(&self, _: &Project, _: &mut Loaded) -> Result<(), Error> {
+        match self.mcp.first() {
+            None => Ok(()),
+            Some(mcp) => {
+                Err(mcp.error("name", "this build reaches no MCP servers; build with the feature `mcp`"))
+            }
+        }
+    }
+
+    /// Makes the tools of every kind but MCP servers. Files that a command names are read for its digest; secrets are read from
     /// the environment or their file.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for Fields {
 
 impl Fields {
     /// Returns the JSON Schema of an object with these fields; `closed` refuses any other.
-    fn schema(&self, closed: bool) -> Value {
+    pub(crate) fn schema(&self, closed: bool) -> Value {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for (field, of) in &self.0 {

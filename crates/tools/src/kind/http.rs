@@ -127,7 +127,7 @@ impl Http {
 }
 
 impl HeaderSecret {
-    fn reference(&self) -> Result<SecretRef, String> {
+    pub(crate) fn reference(&self) -> Result<SecretRef, String> {
         match (&self.env, &self.file) {
             (Some(env), None) => Ok(SecretRef::Env(env.clone())),
             (None, Some(file)) => Ok(SecretRef::File(file.clone())),

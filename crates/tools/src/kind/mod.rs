@@ -5,6 +5,8 @@ mod file;
 #[cfg(feature = "http")]
 pub(crate) mod http;
 mod jq;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod template;
 mod text;
 

@@ -76,6 +76,13 @@ impl TestProject {
         declarations.load(&Project::new(self.dir.path()).env(self.env.clone()))
     }
 
+    /// Loads declarations and reaches their MCP servers.
+    #[cfg(feature = "mcp")]
+    pub(crate) async fn connect(&self, declarations: &str) -> Result<Loaded, Error> {
+        let declarations: Declarations = toml::from_str(declarations).unwrap();
+        declarations.connect(&Project::new(self.dir.path()).env(self.env.clone())).await
+    }
+
     /// Makes the toolbox of declarations.
     pub(crate) fn toolbox(&self, declarations: &str) -> Toolbox {
         let loaded = self.load(declarations).unwrap();

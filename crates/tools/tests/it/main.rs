@@ -11,4 +11,6 @@ mod function;
 #[cfg(feature = "http")]
 mod http;
 mod jq;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod template;

@@ -353,6 +353,9 @@ pub struct ToolsArgs {
     /// Only this tool, with its schemas
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// The effects of the tools of MCP servers, as the servers hint at them, to check and paste
+    #[arg(long, conflicts_with = "name")]
+    pub suggest: bool,
 }
 
 /// Arguments of `init`.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use foreplan_core::tool::{Inventory, ToolDescriptor};
+use foreplan_core::tool::{Effect, Inventory, ToolDescriptor};
+use foreplan_tools::declare::Listing;
 use serde_json::Value;
 
 use super::{Cell, Look, table};
@@ -30,6 +31,35 @@ pub fn inventory(look: &Look, inventory: &Inventory) -> String {
     let mut text = table(&rows);
     let _ = writeln!(text, "\n{}", count(rows.len() - 1, "tool"));
     text
+}
+
+/// Returns what to paste into the project file: the effect of every tool of every MCP server, as the
+/// server hints at it. The hints are marked as such; what has none is irreversible.
+#[must_use]
+pub fn suggestion(servers: &[Listing]) -> String {
+    let mut text = String::new();
+    for server in servers {
+        let _ = writeln!(text, "# {}: hints of the server, which nobody has checked", clean(&server.server));
+        let _ = writeln!(text, "[tools.mcp.effects]");
+        let width = server.tools.iter().map(|tool| toml_key(&tool.name).len()).max().unwrap_or_default();
+        for tool in &server.tools {
+            let effect = tool.hint.unwrap_or(Effect::Irreversible);
+            let note = match (tool.is_declared, tool.hint) {
+                (true, _) => "  # declared already",
+                (false, Some(_)) => "  # hint",
+                (false, None) => "  # no hint",
+            };
+            let _ = writeln!(text, "{:width$} = \"{}\"{note}", toml_key(&tool.name), effect.as_str());
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns a key of a TOML table, quoted where it must be.
+fn toml_key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if is_bare { name.to_owned() } else { toml::Value::from(name).to_string() }
 }
 
 /// Returns one tool with everything that planners and people know of it.

@@ -30,8 +30,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Exit {
         Verb::Init(args) => Some(init::init(&mut output, args)),
         Verb::Schema(args) => Some(schema::schema(&mut output, args)),
         Verb::Completions(args) => Some(tend::completions(*args)),
-        Verb::Doctor(args) => Some(tend::doctor(&mut output, &global, args)),
-        Verb::Tools(args) => Some(tend::tools(&mut output, &global, args)),
+        Verb::Doctor(args) => Some(tend::doctor(&mut output, &global, args).await),
+        Verb::Tools(args) => Some(tend::tools(&mut output, &global, args).await),
         #[cfg(feature = "nats")]
         Verb::Serve(args) => Some(serve::serve(&mut output, &global, args).await),
         #[cfg(feature = "nats")]

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) async fn serve(output: &mut Output, global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     let roles = if args.roles.is_empty() { Role::ALL.to_vec() } else { args.roles.clone() };
-    let (place, options) = means(output, global, args, roles)?;
+    let (place, options) = means(output, global, args, roles).await?;
     let connection = connect(global, place.as_ref(), "serve").await?;
     let service = Service::start(connection, options).await?;
     let health = match args.listen {
@@ -55,7 +55,7 @@ pub(crate) async fn serve(output: &mut Output, global: &Global, args: &ServeArgs
 }
 
 /// Returns the project, where there is one, and what the process is to do.
-fn means(
+async fn means(
     output: &mut Output,
     global: &Global,
     args: &ServeArgs,
@@ -68,7 +68,7 @@ fn means(
         Err(_) => None,
     };
     let toolbox: Option<Toolbox> = match &place {
-        Some(place) if executes => Some(place.project.toolbox_of(&args.capability)?),
+        Some(place) if executes => Some(place.project.connect(&args.capability).await?.0),
         _ => None,
     };
     let log = place.as_ref().map(|place| {

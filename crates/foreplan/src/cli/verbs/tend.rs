@@ -24,9 +24,18 @@ use crate::{
 /// # Errors
 ///
 /// If the project cannot be read, or has no such tool.
-pub(crate) fn tools(output: &mut Output, global: &Global, args: &ToolsArgs) -> Result<Exit, Failure> {
+pub(crate) async fn tools(output: &mut Output, global: &Global, args: &ToolsArgs) -> Result<Exit, Failure> {
     let place = Place::find(output, global, args.project.folder.as_deref())?;
-    let inventory = place.project.toolbox()?.inventory();
+    let (toolbox, servers) = place.project.connect(&[]).await?;
+    if args.suggest {
+        if servers.is_empty() {
+            return Err(Failure::usage("the project has no MCP server, whose effects could be suggested")
+                .next("declare one with [[tools.mcp]]".to_owned()));
+        }
+        output.result(&render::tools::suggestion(&servers));
+        return Ok(Exit::Ok);
+    }
+    let inventory = toolbox.inventory();
     if let Some(name) = &args.name {
         let Some(tool) = inventory.get(name) else {
             let names: Vec<&str> = inventory.tools().map(|t| t.name.as_str()).collect();
@@ -57,7 +66,7 @@ pub(crate) fn tools(output: &mut Output, global: &Global, args: &ToolsArgs) -> R
 /// # Errors
 ///
 /// None: what is missing is the result, and the exit says whether anything is.
-pub(crate) fn doctor(output: &mut Output, global: &Global, args: &ProjectArg) -> Result<Exit, Failure> {
+pub(crate) async fn doctor(output: &mut Output, global: &Global, args: &ProjectArg) -> Result<Exit, Failure> {
     let look = output.look();
     let good = look.paint.paint(Tone::Good, "✓ ok     ");
     let bad = look.paint.paint(Tone::Bad, "✗ missing");
@@ -78,8 +87,8 @@ pub(crate) fn doctor(output: &mut Output, global: &Global, args: &ProjectArg) ->
                 format!("project `{}` in {}", place.project.name(), place.project.folder().display()),
                 None,
             );
-            match place.project.toolbox() {
-                Ok(toolbox) => {
+            match place.project.connect(&[]).await {
+                Ok((toolbox, _)) => {
                     let tools = toolbox.inventory().tools().count();
                     say(
                         tools > 0,

@@ -57,7 +57,7 @@ fn code_position(command: &[String]) -> Option<usize> {
 }
 
 /// Returns what may be paths among the literal arguments, the value of `--option=path` included.
-pub(super) fn paths(command: &[String]) -> impl Iterator<Item = &str> {
+pub(in crate::kind) fn paths(command: &[String]) -> impl Iterator<Item = &str> {
     command.iter().enumerate().filter_map(|(at, part)| {
         let path = match part.strip_prefix('-') {
             Some(option) => option.split_once('=')?.1,

@@ -14,21 +14,21 @@ use crate::{
 };
 
 /// A longer line is cut: people read these.
-const LINE_BYTES_MAX: usize = 4 * 1024;
+pub(in crate::kind) const LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// What one call may log; the rest is dropped, and the log says so. A program that prints for hours
 /// must not fill the disk.
 const LOG_BYTES_MAX: usize = 1024 * 1024;
 
 /// The log of one call.
-pub(super) struct Log {
+pub(in crate::kind) struct Log {
     sink: Option<Arc<dyn LogSink>>,
     secrets: Secrets,
     left: AtomicUsize,
 }
 
 impl Log {
-    pub(super) fn new(sink: Option<Arc<dyn LogSink>>, secrets: Secrets) -> Self {
+    pub(in crate::kind) fn new(sink: Option<Arc<dyn LogSink>>, secrets: Secrets) -> Self {
         Self { sink, secrets, left: AtomicUsize::new(LOG_BYTES_MAX) }
     }
 
@@ -36,7 +36,7 @@ impl Log {
         Lines { log: self, stream, line: Vec::new(), is_cut: Cell::new(false) }
     }
 
-    fn write(&self, stream: Stream, line: &[u8], is_cut: bool) {
+    pub(in crate::kind) fn write(&self, stream: Stream, line: &[u8], is_cut: bool) {
         let Some(sink) = &self.sink else { return };
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {

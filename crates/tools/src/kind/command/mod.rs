@@ -1,10 +1,10 @@
 //! `[[tools.command]]`: runs a program of the project, without a shell.
 
-mod argv;
-mod log;
-mod process;
+pub(super) mod argv;
+pub(super) mod log;
+pub(super) mod process;
 
-use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, path::PathBuf, sync::Arc};
 
 use foreplan_core::{
     digest::Digest,
@@ -18,7 +18,7 @@ use self::process::{Exit, Invocation, Stopped};
 use super::{blocking, output_too_large, refused, text};
 use crate::{
     call::{Call, Handler},
-    declare::{Command, Error, Shape, Side, looks_secret, read_secrets},
+    declare::{Command, Error, SecretRef, Shape, Side, looks_secret, read_secrets},
     pattern::Pattern,
     project::{PathError, Project},
     secrets::Secrets,
@@ -55,7 +55,7 @@ impl Command {
             "secrets": self.secrets.keys().collect::<Vec<_>>(),
             "files": files.iter().map(|(path, digest)| json!([path, digest])).collect::<Vec<_>>(),
         });
-        let (env, missing, secrets) = self.environment(project);
+        let (env, missing, secrets) = environment(&self.env, &self.secrets, project);
         known.extend(&secrets);
         let runner = Inner {
             project: project.clone(),
@@ -74,44 +74,56 @@ impl Command {
 
     /// Returns the files that are part of the tool, by their path in the project.
     fn named_files(&self, project: &Project, cwd: &str) -> Result<Vec<(String, Digest)>, Error> {
-        if let Some(files) = &self.files {
-            return files
+        match &self.files {
+            Some(files) => files
                 .iter()
                 .map(|path| Ok((path.clone(), file_digest(project, path)?)))
                 .collect::<Result<_, String>>()
-                .map_err(|e| self.common().error("files", e));
+                .map_err(|e| self.common().error("files", e)),
+            None => files_in(&self.command, project, cwd).map_err(|e| self.common().error("command", e)),
         }
-        argv::paths(&self.command)
-            .filter_map(|argument| project.named_file(cwd, argument))
-            .map(|path| Ok((path.clone(), file_digest(project, &path)?)))
-            .collect::<Result<_, String>>()
-            .map_err(|e| self.common().error("command", e))
-    }
-
-    /// Returns the variables that the program gets, the first secret that is missing, and the values
-    /// that must not leave this process.
-    fn environment(&self, project: &Project) -> (Vec<(String, String)>, Option<String>, Secrets) {
-        let mut secrets = Secrets::default();
-        let mut env = Vec::new();
-        for name in &self.env {
-            let Some(value) = project.var(name) else { continue };
-            if looks_secret(name) {
-                secrets.add(value);
-            }
-            env.push((name.clone(), value.to_owned()));
-        }
-        let mut missing = None;
-        for (name, value) in read_secrets(&self.secrets, project, &mut secrets) {
-            match value {
-                Ok(value) => env.push((name, value)),
-                Err(e) => missing = missing.or(Some(format!("the secret {name} is missing: {e}"))),
-            }
-        }
-        (env, missing, secrets)
     }
 }
 
-fn file_digest(project: &Project, path: &str) -> Result<Digest, String> {
+/// Returns the files of the project that an argument vector names, with their digests.
+pub(super) fn files_in(
+    command: &[String],
+    project: &Project,
+    cwd: &str,
+) -> Result<Vec<(String, Digest)>, String> {
+    argv::paths(command)
+        .filter_map(|argument| project.named_file(cwd, argument))
+        .map(|path| Ok((path.clone(), file_digest(project, &path)?)))
+        .collect()
+}
+
+/// Returns the variables that a program gets, the first secret that is missing, and the values that
+/// must not leave this process.
+pub(super) fn environment(
+    names: &[String],
+    secret_refs: &BTreeMap<String, SecretRef>,
+    project: &Project,
+) -> (Vec<(String, String)>, Option<String>, Secrets) {
+    let mut secrets = Secrets::default();
+    let mut env = Vec::new();
+    for name in names {
+        let Some(value) = project.var(name) else { continue };
+        if looks_secret(name) {
+            secrets.add(value);
+        }
+        env.push((name.clone(), value.to_owned()));
+    }
+    let mut missing = None;
+    for (name, value) in read_secrets(secret_refs, project, &mut secrets) {
+        match value {
+            Ok(value) => env.push((name, value)),
+            Err(e) => missing = missing.or(Some(format!("the secret {name} is missing: {e}"))),
+        }
+    }
+    (env, missing, secrets)
+}
+
+pub(super) fn file_digest(project: &Project, path: &str) -> Result<Digest, String> {
     let file = project.lexical(path).map_err(|e| e.to_string())?;
     let meta = file.metadata().map_err(|e| format!("`{path}`: {e}"))?;
     if !meta.is_file() || meta.len() > NAMED_FILE_BYTES_MAX {

@@ -107,7 +107,7 @@ fn start(invocation: &Invocation) -> io::Result<(Child, Group)> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let group = Group::of(&child);
     Ok((child, group))
 }
 
@@ -154,11 +154,16 @@ impl<P: Future<Output = Result<(), Stopped>> + Unpin> Process<P> {
 }
 
 /// A process group that is killed when it is dropped.
-struct Group(Option<Pid>);
+pub(in crate::kind) struct Group(Option<Pid>);
 
 impl Group {
+    /// Returns the group that `child` leads.
+    pub(in crate::kind) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
     /// Kills what is left of the group, once: its id may be another's afterwards.
-    fn kill(&mut self) {
+    pub(in crate::kind) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.0 = None;
     }
