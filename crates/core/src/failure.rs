@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 /// Longest message of a failure, so that an entry with one stays small.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
+/// The code of the failure that stands for a request that no worker took: the attempt did nothing,
+/// and does not count.
+pub const UNSERVED: &str = "unserved";
+
 /// What kind of thing went wrong. Kinds from newer versions decode as [`FailureKind::Unknown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +124,12 @@ impl Failure {
     pub fn effect(mut self, effect: EffectState) -> Self {
         self.effect = Some(effect);
         self
+    }
+
+    /// Returns whether no worker took the request, so that one may take it later.
+    #[must_use]
+    pub fn is_unserved(&self) -> bool {
+        self.kind == FailureKind::Unserved && self.code == UNSERVED
     }
 
     /// Returns whether another attempt makes sense. A gate that refused an output is never

@@ -6,7 +6,7 @@ use foreplan_core::{
     action::{Action, Dispatch},
     digest::Digest,
     event::Entry,
-    failure::{EffectState, Failure, FailureKind},
+    failure::{EffectState, Failure, FailureKind, UNSERVED},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Verdicts},
     run::Run,
@@ -102,7 +102,7 @@ impl Shared {
     }
 
     /// Sends a step with its input to an executor. A step that no executor takes comes back as a
-    /// failure.
+    /// failure, and the run offers it again.
     pub(crate) async fn dispatch(&self, from: Origin, sending: Sending, input: Arc<Value>) {
         let Origin { run, version, project } = from;
         let Sending { dispatch, work } = sending;
@@ -128,7 +128,7 @@ impl Shared {
             timeout: dispatch.timeout,
         };
         if let Err(error) = self.bus.publish(to, Message::Step(Arc::new(request))).await {
-            let failure = Failure::new(FailureKind::Unserved, "unserved", error.to_string());
+            let failure = Failure::new(FailureKind::Unserved, UNSERVED, error.to_string());
             self.answer(run, step, attempt, failure).await;
         }
     }

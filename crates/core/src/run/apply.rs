@@ -338,12 +338,15 @@ impl Run {
         }
         let effect_none = failure.is_some_and(|f| f.effect == Some(crate::failure::EffectState::None));
         let is_lost = failure.is_some_and(|f| f.kind == crate::failure::FailureKind::WorkerLost);
-        let not_counted = is_lost || failure.is_some_and(|f| f.code == super::effects::PERMIT_DENIED);
+        let is_unserved = failure.is_some_and(crate::failure::Failure::is_unserved);
+        let is_denied = failure.is_some_and(|f| f.code == super::effects::PERMIT_DENIED);
+        let not_counted = is_lost || is_unserved || is_denied;
         let Some(position) = self.position(step.as_str()) else { return };
         let verify = matches!(self.steps[position as usize].state, StepState::Running { verify: true, .. });
         let state = &mut self.steps[position as usize];
         state.workers_lost += u32::from(is_lost);
         if !verify {
+            state.unserved_since = is_unserved.then(|| state.unserved_since.unwrap_or(at));
             state.failure = failure.cloned();
             state.allowance += u32::from(not_counted);
             if effect_none {
@@ -421,6 +424,7 @@ impl Run {
         let state = &mut self.steps[position as usize];
         state.allowance = attempts;
         state.workers_lost = 0;
+        state.unserved_since = None;
     }
 
     fn replan_requested(&mut self, step: Option<&StepId>) {

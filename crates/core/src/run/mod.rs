@@ -55,6 +55,11 @@ pub const WORKERS_LOST_MAX: u32 = 5;
 /// needs a moment to stop a process group and to answer.
 pub const WORKER_GRACE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// The shortest and the longest wait before a step that nobody serves is offered again: a worker that
+/// registers is given it soon, and a long wait writes few entries.
+pub const UNSERVED_WAIT: (std::time::Duration, std::time::Duration) =
+    (std::time::Duration::from_secs(1), std::time::Duration::from_secs(20));
+
 /// What a run decides about one input.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]

@@ -251,6 +251,8 @@ pub struct StepRun {
     pub allowance: u32,
     /// Workers lost since the last allowance was granted.
     pub workers_lost: u32,
+    /// Since when no worker takes it.
+    pub unserved_since: Option<Timestamp>,
     /// The attempt that may have had an irreversible effect that nobody has denied.
     pub permit: Option<u32>,
     /// Irreversible calls that the attempt which runs was permitted, inside an agent step.
@@ -284,6 +286,7 @@ impl StepRun {
             attempts,
             allowance,
             workers_lost: 0,
+            unserved_since: None,
             permit: None,
             permitted_calls: 0,
             approved: false,

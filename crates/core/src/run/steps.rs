@@ -1,7 +1,7 @@
 //! Steps: from unlocked to started, and what a worker's reply means.
 
 use super::{
-    Turn, WORKERS_LOST_MAX,
+    Turn, UNSERVED_WAIT, WORKERS_LOST_MAX,
     effects::PERMIT_DENIED,
     state::{StepState, Timer},
 };
@@ -150,6 +150,9 @@ impl Turn<'_> {
         if failure.code == PERMIT_DENIED {
             return self.emit(Event::StepReady { step: step.id });
         }
+        if let Some(since) = step.unserved_since {
+            return self.unserved(at, since, failure);
+        }
         let is_irreversible = self.run.effect_of(at) == Effect::Irreversible;
         if is_irreversible && step.permit.is_some() && failure.effect != Some(EffectState::Done) {
             return self.outcome_unknown(at);
@@ -162,6 +165,18 @@ impl Turn<'_> {
         }
         let is_done = is_irreversible && failure.effect == Some(EffectState::Done);
         self.retry_or_fail(at, failure, is_done);
+    }
+
+    /// Offers a step again that no worker took, until nobody has served it for too long.
+    fn unserved(&mut self, at: u32, since: Timestamp, failure: &Failure) {
+        let patience = since.plus(self.run.spec.limits.unserved);
+        if self.now >= patience {
+            return self.step_failed(at, failure.clone());
+        }
+        let (shortest, longest) = UNSERVED_WAIT;
+        let wait = self.now.since(since).clamp(shortest, longest);
+        let step = self.run.steps[at as usize].id.clone();
+        self.emit(Event::RetryScheduled { step, at: self.now.plus(wait).min(patience) });
     }
 
     /// Tries a step again if its policy and the failure allow it.

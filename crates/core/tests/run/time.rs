@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use foreplan_core::{goal::ApprovalMode, input::CommandKind, view::Status};
+use foreplan_core::{
+    failure::{EffectState, Failure, FailureKind, UNSERVED},
+    goal::ApprovalMode,
+    input::CommandKind,
+    run::UNSERVED_WAIT,
+    view::Status,
+};
 use serde_json::json;
 
-use crate::support::{Harness, START, hopeless, spec};
+use crate::support::{Harness, START, broken, failure, hopeless, spec};
 
 #[test]
 fn a_run_that_is_active_for_too_long_fails() {
@@ -63,4 +69,52 @@ fn time_never_runs_backwards() {
     h.now = START;
     h.cancel();
     assert_eq!(h.run.at(), then);
+}
+
+fn unserved() -> Failure {
+    failure(FailureKind::Unserved, UNSERVED).effect(EffectState::None)
+}
+
+#[test]
+fn a_step_that_nobody_serves_is_offered_again_until_a_worker_takes_it() {
+    let (mut h, _) = Harness::started(spec(), &json!([{"id": "a", "tool": "read"}]));
+    for attempt in 1..8 {
+        assert_eq!(h.fails("a", attempt, unserved())[1], "a backs off");
+        assert!(h.run.next_wake().unwrap().since(h.now) <= UNSERVED_WAIT.1);
+        h.wake();
+    }
+    assert_eq!(h.ok("a", 8), ["a#8 succeeded", "run succeeded"]);
+}
+
+#[test]
+fn a_step_that_nobody_served_for_too_long_goes_to_the_replanner() {
+    let mut patient = spec();
+    patient.limits.unserved = Duration::from_secs(60);
+    let (mut h, _) = Harness::started(patient, &json!([{"id": "a", "tool": "read"}]));
+    let mut attempt = 1;
+    let said = loop {
+        let said = h.fails("a", attempt, unserved());
+        if said[1] != "a backs off" {
+            break said;
+        }
+        h.wake();
+        attempt += 1;
+    };
+    assert_eq!(said[1..], ["a failed: unserved", "replan asked about a", "> replan about a"]);
+    assert_eq!(h.now, START.plus(Duration::from_secs(60)));
+}
+
+#[test]
+fn waiting_for_a_worker_uses_up_no_attempt_and_starts_anew_once_it_was_served() {
+    let mut patient = spec();
+    patient.limits.unserved = Duration::from_secs(60);
+    let plan = json!([{"id": "a", "tool": "read", "on_failure": {"attempts": 2, "backoff": "2m"}}]);
+    let (mut h, _) = Harness::started(patient, &plan);
+    h.fails("a", 1, unserved());
+    h.wake();
+    assert_eq!(h.fails("a", 2, broken()), ["a#2 failed", "a backs off"]);
+    h.wake();
+    assert_eq!(h.fails("a", 3, unserved()), ["a#3 failed", "a backs off"]);
+    h.wake();
+    assert_eq!(h.ok("a", 4), ["a#4 succeeded", "run succeeded"]);
 }
