@@ -69,6 +69,73 @@ fn a_killed_run_is_carried_on_with_each_effect_once() {
     assert!(while_running >= MOMENTS.len() / 2, "only {while_running} kills met a running step");
 }
 
+/// A deployment that takes seconds, and tells when it starts and when it is done.
+const SLOW_DEPLOY: &str = r#"
+goal = "Deploy"
+[project]
+name = "slow-deploy"
+[planner]
+kind = "derive"
+produce = ["receipt"]
+[[tools.command]]
+name = "deploy"
+command = ["sh", "deploy.sh"]
+output = { receipt = "string" }
+EFFECT
+env = ["PATH"]
+[[tools.command]]
+name = "is_deployed"
+command = ["sh", "is_deployed.sh"]
+output = { happened = "boolean" }
+effect = "read"
+env = ["PATH"]
+"#;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idempotent_command_that_a_killed_process_left_running_is_ended_before_it_is_tried_again() {
+    kill_amid_a_deployment("effect = \"idempotent\"");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_irreversible_command_that_a_killed_process_left_running_is_ended_before_it_is_verified() {
+    kill_amid_a_deployment("effect = \"irreversible\"\nverify = \"is_deployed\"");
+}
+
+#[cfg(target_os = "linux")]
+fn kill_amid_a_deployment(effect: &str) {
+    let project = Project::empty();
+    project.write("foreplan.toml", &SLOW_DEPLOY.replace("EFFECT", effect));
+    project.write(
+        "deploy.sh",
+        "echo $$ >> started.log; sleep 3; echo done >> deploy.log; echo '{\"receipt\": \"r\"}'",
+    );
+    project.write(
+        "is_deployed.sh",
+        "if test -e deploy.log; then echo '{\"happened\": true}'; else echo '{\"happened\": false}'; fi",
+    );
+    let mut child = project.start(&["run", "--approve", "auto", "--json"]);
+    let begun = std::time::Instant::now();
+    while project.read("started.log").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the command does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("it is killed");
+    let _ = child.wait();
+
+    let resumed = project.foreplan(&["resume", "last"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert_eq!(project.read("started.log").lines().count(), 2, "two attempts started");
+    assert_eq!(project.read("deploy.log").lines().count(), 1, "one of them came to its end");
+    let left: Vec<_> = std::fs::read_dir(project.path().join(".foreplan/proc"))
+        .expect("the folder of processes")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".group"))
+        .collect();
+    assert!(left.is_empty(), "records of commands that have ended: {left:?}");
+}
+
 #[test]
 fn a_second_terminal_reaches_a_run_within_a_second() {
     let project = Project::example("data-pipeline");

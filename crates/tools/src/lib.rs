@@ -14,6 +14,7 @@
 
 mod call;
 pub mod declare;
+mod groups;
 mod kind;
 mod pattern;
 mod project;
@@ -23,6 +24,7 @@ mod tool;
 mod toolbox;
 
 pub use call::{Call, Handler, LogSink, Stream};
+pub use groups::Groups;
 pub use project::Project;
 pub use schema::InvalidSchema;
 pub use secrets::Secrets;

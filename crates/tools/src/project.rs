@@ -6,6 +6,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::groups::Groups;
+
 /// A project's folder and environment. Every path of a declaration is relative to the folder, and
 /// none leads out of it.
 #[derive(Clone)]
@@ -13,6 +15,7 @@ pub struct Project {
     /// Invariant: absolute, without `.` and `..` where the disk allowed to find out.
     dir: PathBuf,
     env: BTreeMap<String, String>,
+    groups: Option<Groups>,
 }
 
 /// A path that cannot be used.
@@ -36,7 +39,7 @@ impl Project {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let dir = dir.into();
-        Self { dir: dir.canonicalize().unwrap_or(dir), env }
+        Self { dir: dir.canonicalize().unwrap_or(dir), env, groups: None }
     }
 
     /// Replaces the environment, as when a `.env` file adds to it.
@@ -44,6 +47,18 @@ impl Project {
     pub fn env(mut self, env: BTreeMap<String, String>) -> Self {
         self.env = env;
         self
+    }
+
+    /// Records what its commands run, so that another process can end what this one leaves running.
+    #[must_use]
+    pub fn groups(mut self, groups: Groups) -> Self {
+        self.groups = Some(groups);
+        self
+    }
+
+    /// Returns where running commands are recorded.
+    pub(crate) fn recorded(&self) -> Option<&Groups> {
+        self.groups.as_ref()
     }
 
     /// Returns a variable of the environment.

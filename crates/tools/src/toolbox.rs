@@ -1,6 +1,6 @@
 //! The tools of one process, and who executes them.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, io, sync::Arc};
 
 use foreplan_core::{
     digest::Digest,
@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::{
     call::{Call, LogSink, Stream},
+    groups::Groups,
+    kind::blocking,
     schema::{Check, InvalidSchema},
     secrets::Secrets,
     tool::Tool,
@@ -123,6 +125,7 @@ pub struct Toolbox {
     inventory: Inventory,
     specialists: Vec<Specialist>,
     secrets: Arc<Secrets>,
+    groups: Option<Groups>,
 }
 
 struct Entry {
@@ -137,6 +140,7 @@ pub struct Builder {
     tools: Vec<Tool>,
     specialists: Vec<Specialist>,
     secrets: Secrets,
+    groups: Option<Groups>,
 }
 
 impl Builder {
@@ -168,13 +172,21 @@ impl Builder {
         self
     }
 
+    /// Sets where processes record the commands that they run; the tools' [`Project`](crate::Project)
+    /// has the same.
+    #[must_use]
+    pub fn groups(mut self, groups: Groups) -> Self {
+        self.groups = Some(groups);
+        self
+    }
+
     /// Compiles the schemas and checks that everything named exists.
     ///
     /// # Errors
     ///
     /// See [`Error`].
     pub fn build(self) -> Result<Toolbox, Error> {
-        let Self { tools, mut specialists, secrets } = self;
+        let Self { tools, mut specialists, secrets, groups } = self;
         let mut entries = HashMap::with_capacity(tools.len());
         for tool in tools {
             let name = tool.descriptor.name.clone();
@@ -186,7 +198,7 @@ impl Builder {
         assign(&mut entries, &mut specialists)?;
         let inventory: Inventory = entries.values().map(|entry| entry.tool.descriptor.clone()).collect();
         let inventory = inventory.with_agents(specialists.iter().filter_map(Specialist::agent));
-        Ok(Toolbox { tools: entries, inventory, specialists, secrets: Arc::new(secrets) })
+        Ok(Toolbox { tools: entries, inventory, specialists, secrets: Arc::new(secrets), groups })
     }
 }
 
@@ -233,6 +245,19 @@ impl Toolbox {
     #[must_use]
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// Kills the commands that processes which are gone left running, and returns how many. Runs of
+    /// such a process must not be carried on before.
+    ///
+    /// # Errors
+    ///
+    /// If a command cannot be ended.
+    pub async fn end_orphans(&self) -> io::Result<usize> {
+        match self.groups.clone() {
+            Some(groups) => blocking(move || groups.end_orphans()).await,
+            None => Ok(0),
+        }
     }
 
     /// Calls a tool: checks the input, makes the call within its timeout and until it is cancelled,

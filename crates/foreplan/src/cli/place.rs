@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{args::Global, error::Failure, hints::Hints, output::Output};
 use crate::config::{self, Project};
+use foreplan_tools::Groups;
 
 /// Where a command works.
 #[derive(Clone, Debug)]
@@ -28,6 +29,11 @@ impl Place {
         let project = Project::load(&folder)?;
         let store = global.store.clone().unwrap_or_else(|| project.store());
         Ok(Self { project, store })
+    }
+
+    /// Returns where the commands that run are recorded.
+    pub(crate) fn groups(&self) -> Groups {
+        Groups::new(self.store.join("proc"))
     }
 }
 

@@ -81,7 +81,7 @@ impl Session {
             return Ok((place, system, logs));
         }
         let toolbox = match means {
-            Means::Tools => place.project.connect(&[]).await?.0,
+            Means::Tools => place.project.connect(&[], Some(place.groups())).await?.0,
             Means::Record | Means::Look => Toolbox::new([], [])?,
         };
         let store = open_store(&place, means)?;
@@ -275,6 +275,7 @@ impl From<system::Error> for Failure {
             | system::Error::Busy { .. }
             | system::Error::Unanswered { .. }
             | system::Error::Deployment(_)
+            | system::Error::Orphan(_)
             | system::Error::Stuck(_) => Self::new(Exit::Unavailable, error.to_string()),
         }
     }

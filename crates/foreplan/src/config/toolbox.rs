@@ -2,7 +2,7 @@
 
 use foreplan_core::id::{Capability, ToolName};
 use foreplan_tools::{
-    self as tools, AgentSpec, CONCURRENCY_DEFAULT, Specialist, Toolbox,
+    self as tools, AgentSpec, CONCURRENCY_DEFAULT, Groups, Specialist, Toolbox,
     declare::{self, Declarations, Listing, Loaded},
 };
 
@@ -29,21 +29,29 @@ impl Project {
         let section = &self.file().tools;
         let loaded = section.declarations().load(&self.tools_place());
         let loaded = loaded.map_err(|e| self.place(declared_problem(section, e)))?;
-        self.assemble(loaded, capabilities).map(|(toolbox, _)| toolbox)
+        self.assemble(loaded, capabilities, None).map(|(toolbox, _)| toolbox)
     }
 
     /// Makes the whole toolbox: starts or reaches the MCP servers too. Returns it with what the
-    /// servers list.
+    /// servers list. What it starts is on record in `groups`.
     ///
     /// # Errors
     ///
     /// As [`Project::toolbox_of`]. A server that cannot be used is a declaration that cannot become
     /// a tool.
-    pub async fn connect(&self, capabilities: &[Capability]) -> Result<(Toolbox, Vec<Listing>), Error> {
+    pub async fn connect(
+        &self,
+        capabilities: &[Capability],
+        groups: Option<Groups>,
+    ) -> Result<(Toolbox, Vec<Listing>), Error> {
         let section = &self.file().tools;
-        let loaded = section.declarations().connect(&self.tools_place()).await;
+        let mut place = self.tools_place();
+        if let Some(groups) = &groups {
+            place = place.groups(groups.clone());
+        }
+        let loaded = section.declarations().connect(&place).await;
         let loaded = loaded.map_err(|e| self.place(declared_problem(section, e)))?;
-        self.assemble(loaded, capabilities)
+        self.assemble(loaded, capabilities, groups)
     }
 
     fn tools_place(&self) -> tools::Project {
@@ -54,6 +62,7 @@ impl Project {
         &self,
         loaded: Loaded,
         capabilities: &[Capability],
+        groups: Option<Groups>,
     ) -> Result<(Toolbox, Vec<Listing>), Error> {
         let known = || self.file().specialists.iter().map(|section| section.capability.as_str());
         if let Some(unknown) = capabilities.iter().find(|wanted| known().all(|name| name != wanted.as_str()))
@@ -70,7 +79,10 @@ impl Project {
         };
         let specialists =
             self.file().specialists.iter().filter(is_wanted).map(|section| specialist(section, &all));
-        let builder = Toolbox::builder().tools(loaded).secrets(&secrets);
+        let mut builder = Toolbox::builder().tools(loaded).secrets(&secrets);
+        if let Some(groups) = groups {
+            builder = builder.groups(groups);
+        }
         let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
         let toolbox = toolbox.map_err(|error| self.place(self.toolbox_problem(&error)))?;
         Ok((toolbox, servers))

@@ -167,6 +167,7 @@ impl System {
         if let Claim::Owned { by } = inner.store.journal.claim(run, owner).await? {
             return Err(Error::Owned { by });
         }
+        inner.toolbox.end_orphans().await.map_err(Error::Orphan)?;
         inner.mine.lock().insert(run);
         inner.tracker.attend(run);
         for command in inner.store.journal.pending(run).await? {

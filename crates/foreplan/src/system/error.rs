@@ -52,6 +52,11 @@ pub enum Error {
         /// The owner.
         by: String,
     },
+    /// A command that a killed process left running cannot be ended.
+    #[error(
+        "a command that a killed process left running cannot be ended, so its run waits: {0}; end it, then resume"
+    )]
+    Orphan(#[source] std::io::Error),
     /// The run cannot be carried on.
     #[error("the run cannot be carried on: {0}")]
     Stuck(String),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use foreplan_core::id::Capability;
 use foreplan_nats::Client;
 use foreplan_tools::Toolbox;
 
 use crate::{
+    Error,
     cli::{
         args::{DeadArgs, Global, NatsVerb, ServeArgs},
         error::Failure,
@@ -68,7 +70,7 @@ async fn means(
         Err(_) => None,
     };
     let toolbox: Option<Toolbox> = match &place {
-        Some(place) if executes => Some(place.project.connect(&args.capability).await?.0),
+        Some(place) if executes => Some(executing(place, &args.capability).await?),
         _ => None,
     };
     let log = place.as_ref().map(|place| {
@@ -79,6 +81,13 @@ async fn means(
     let project = place.as_ref().map(|place| place.project.name()).unwrap_or_default();
     let models = models::serving(&global.models, place.as_ref())?;
     Ok((place, ServiceOptions { roles, project, toolbox: toolbox.map(Arc::new), log, models }))
+}
+
+/// Returns the tools, once the commands that a killed process of this project left running have ended.
+async fn executing(place: &Place, capabilities: &[Capability]) -> Result<Toolbox, Failure> {
+    let (toolbox, _) = place.project.connect(capabilities, Some(place.groups())).await?;
+    toolbox.end_orphans().await.map_err(Error::Orphan)?;
+    Ok(toolbox)
 }
 
 /// Makes or verifies what a deployment consists of.

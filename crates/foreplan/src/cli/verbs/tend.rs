@@ -26,7 +26,7 @@ use crate::{
 /// If the project cannot be read, or has no such tool.
 pub(crate) async fn tools(output: &mut Output, global: &Global, args: &ToolsArgs) -> Result<Exit, Failure> {
     let place = Place::find(output, global, args.project.folder.as_deref())?;
-    let (toolbox, servers) = place.project.connect(&[]).await?;
+    let (toolbox, servers) = place.project.connect(&[], Some(place.groups())).await?;
     if args.suggest {
         if servers.is_empty() {
             return Err(Failure::usage("the project has no MCP server, whose effects could be suggested")
@@ -87,7 +87,7 @@ pub(crate) async fn doctor(output: &mut Output, global: &Global, args: &ProjectA
                 format!("project `{}` in {}", place.project.name(), place.project.folder().display()),
                 None,
             );
-            match place.project.connect(&[]).await {
+            match place.project.connect(&[], Some(place.groups())).await {
                 Ok((toolbox, _)) => {
                     let tools = toolbox.inventory().tools().count();
                     say(

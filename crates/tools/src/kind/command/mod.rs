@@ -209,7 +209,8 @@ impl Inner {
             env.push(("FOREPLAN_IDEMPOTENCY_KEY".to_owned(), key.to_string()));
         }
         let stdin = call.input.to_string().into_bytes();
-        Ok(Invocation { program, arg0: self.program.clone(), args, cwd, env, stdin })
+        let groups = self.project.recorded().cloned();
+        Ok(Invocation { program, arg0: self.program.clone(), args, cwd, env, stdin, groups })
     }
 
     fn cwd(&self) -> Result<PathBuf, Failure> {

@@ -17,7 +17,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{super::OUTPUT_BYTES_MAX, log::Log};
-use crate::call::Stream;
+use crate::{
+    call::Stream,
+    groups::{Groups, Record},
+};
 
 /// How long a group has between being asked to end and being killed: enough to remove temporary
 /// files, short enough that cancelling feels immediate.
@@ -41,6 +44,8 @@ pub(super) struct Invocation {
     pub(super) cwd: PathBuf,
     pub(super) env: Vec<(String, String)>,
     pub(super) stdin: Vec<u8>,
+    /// Where the group is recorded while it runs.
+    pub(super) groups: Option<Groups>,
 }
 
 /// How a process ended by itself.
@@ -107,7 +112,7 @@ fn start(invocation: &Invocation) -> io::Result<(Child, Group)> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let group = Group::of(&child);
+    let group = Group::of(&child, invocation.groups.as_ref());
     Ok((child, group))
 }
 
@@ -154,23 +159,36 @@ impl<P: Future<Output = Result<(), Stopped>> + Unpin> Process<P> {
 }
 
 /// A process group that is killed when it is dropped.
-pub(in crate::kind) struct Group(Option<Pid>);
+pub(in crate::kind) struct Group {
+    leader: Option<Pid>,
+    record: Option<Record>,
+}
 
 impl Group {
-    /// Returns the group that `child` leads.
-    pub(in crate::kind) fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    /// Returns the group that `child` leads, which is on record in `groups` while it runs.
+    ///
+    /// A group whose record cannot be written runs all the same: it matters only if this process is
+    /// killed.
+    pub(in crate::kind) fn of(child: &Child, groups: Option<&Groups>) -> Self {
+        let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let recorded = groups.zip(leader).map_or(Ok(None), |(groups, leader)| groups.record(leader));
+        let record = recorded.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a running command cannot be recorded; a kill -9 would leave it running");
+            None
+        });
+        Self { leader, record }
     }
 
     /// Kills what is left of the group, once: its id may be another's afterwards.
     pub(in crate::kind) fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.0 = None;
+        self.leader = None;
+        self.record = None;
     }
 
     /// A group without members is no error.
     fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.0 {
+        if let Some(leader) = self.leader {
             let _ = kill_process_group(leader, signal);
         }
     }

@@ -89,7 +89,8 @@ impl Launch {
         let printed = Arc::clone(printed);
         tokio::spawn(async move { printed.read(stderr).await });
         let end = CancellationToken::new();
-        tokio::spawn(attend(child, end.clone()));
+        let group = Group::of(&child, self.project.recorded());
+        tokio::spawn(attend(child, group, end.clone()));
         Ok(Started { stdin, stdout: Lines { from: stdout, bytes: 0 }, end: end.drop_guard() })
     }
 
@@ -115,8 +116,7 @@ impl Launch {
 /// # Cancel safety
 ///
 /// Dropping the future, as a runtime that shuts down does, kills the group at once.
-async fn attend(mut child: Child, end: CancellationToken) {
-    let mut group = Group::of(&child);
+async fn attend(mut child: Child, mut group: Group, end: CancellationToken) {
     tokio::select! {
         _ = child.wait() => {}
         () = end.cancelled() => drop(within(GRACE, child.wait()).await),
