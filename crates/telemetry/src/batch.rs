@@ -1,17 +1,9 @@
 //! Spans that go to a sink together.
 
-use std::collections::BTreeMap;
-
 use foreplan_core::id::RunId;
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
-    resource::v1::Resource,
-    trace::v1::{ResourceSpans, ScopeSpans},
-};
 use prost::Message as _;
 
-use crate::{AuditSpan, Service, semconv};
+use crate::{AuditSpan, request::Request};
 
 /// Spans of one batch: what collectors take by default.
 pub(crate) const SPANS_MAX: usize = 512;
@@ -59,7 +51,7 @@ impl Batch {
     /// Returns the bytes of an OTLP request.
     #[must_use]
     pub fn to_protobuf(&self) -> Vec<u8> {
-        request(&self.spans).encode_to_vec()
+        Request::new(&self.spans).to_protobuf()
     }
 }
 
@@ -69,38 +61,5 @@ impl Batch {
 ///
 /// If a span cannot be written as JSON, which none can that this crate makes.
 pub fn to_json(spans: &[AuditSpan]) -> serde_json::Result<String> {
-    serde_json::to_string(&request(spans))
-}
-
-fn request(spans: &[AuditSpan]) -> ExportTraceServiceRequest {
-    let mut services: BTreeMap<&Service, Vec<_>> = BTreeMap::new();
-    for span in spans {
-        services.entry(&span.service).or_default().push(span.span.clone());
-    }
-    let resource_spans = services.into_iter().map(|(service, spans)| resource(service, spans)).collect();
-    ExportTraceServiceRequest { resource_spans }
-}
-
-/// What is said of a resource is the same for every process of a role, so that a span that is sent
-/// twice, by whomever, is one span.
-fn resource(service: &Service, spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>) -> ResourceSpans {
-    let name = KeyValue {
-        key: semconv::SERVICE_NAME.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(service.name())) }),
-        key_strindex: 0,
-    };
-    let (scope, version) = semconv::SCOPE;
-    ResourceSpans {
-        resource: Some(Resource { attributes: vec![name], ..Resource::default() }),
-        scope_spans: vec![ScopeSpans {
-            scope: Some(InstrumentationScope {
-                name: scope.to_owned(),
-                version: version.to_owned(),
-                ..InstrumentationScope::default()
-            }),
-            spans,
-            schema_url: semconv::SCHEMA_URL.to_owned(),
-        }],
-        schema_url: String::new(),
-    }
+    Request::new(spans).to_json()
 }

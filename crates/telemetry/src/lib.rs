@@ -23,6 +23,7 @@ pub mod metrics;
 mod otlp;
 mod record;
 mod redact;
+mod request;
 pub mod semconv;
 mod sink;
 mod span;
