@@ -62,6 +62,7 @@ impl Case {
             limits: limits.clone(),
             group: None,
             key: None,
+            origin: None,
         };
         let tool = SealedTool {
             digest: Digest([1; 32]),
@@ -82,7 +83,7 @@ impl Case {
         });
         Self {
             id: RunId(uuid::Uuid::from_u128(7)),
-            submit: Input::Submit { spec: Arc::new(spec), by: "bench".to_owned() },
+            submit: Input::Submit { spec: Arc::new(spec), by: "bench".to_owned(), kept: Vec::new() },
             proposal: Proposal::Valid { plan, envelope, findings: Vec::new() },
             output: Output::inline(json!({"n": 1})),
         }

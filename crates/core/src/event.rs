@@ -3,7 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{call::Occurrence, digest::Digest, failure::Failure, id::StepId, input::Input, time::Timestamp};
+use crate::{
+    call::Occurrence,
+    digest::Digest,
+    failure::Failure,
+    id::{RunId, StepId},
+    input::Input,
+    time::Timestamp,
+};
 
 /// The version of entries that this crate writes. Older ones fold for ever.
 pub const VERSION: u32 = 1;
@@ -222,6 +229,15 @@ pub enum Event {
     /// An ended run goes on from a step.
     RunReopened {
         /// Who reopened it.
+        by: String,
+    },
+    /// Another run began from this one.
+    RunForked {
+        /// The other run.
+        run: RunId,
+        /// The entry that it began from.
+        seq: u64,
+        /// Who forked it.
         by: String,
     },
     /// Another process carries the run on.

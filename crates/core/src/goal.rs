@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{budget::Limits, digest::Digest, plan::Plan, policy::ReplanPolicy, time};
+use crate::{budget::Limits, digest::Digest, fork::Origin, plan::Plan, policy::ReplanPolicy, time};
 
 /// An approval that nobody gives within a day ends the run.
 pub const APPROVAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,6 +41,9 @@ pub struct RunSpec {
     /// The same project and key are the same run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The run that this one begins from, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Who makes the plan.

@@ -12,8 +12,9 @@ use crate::{
     envelope::Envelope,
     failure::Failure,
     finding::Finding,
+    fork::Kept,
     goal::RunSpec,
-    id::StepId,
+    id::{RunId, StepId},
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::ReplanDecision,
@@ -30,6 +31,9 @@ pub enum Input {
         spec: Arc<RunSpec>,
         /// Who asked.
         by: String,
+        /// What a fork takes over from its origin.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<Kept>,
     },
     /// The planner answers.
     Planned(PlanReply),
@@ -309,6 +313,13 @@ pub enum CommandKind {
         /// From this step on; absent: from what failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<StepId>,
+    },
+    /// Puts on record that another run began from this one. Changes nothing else.
+    Fork {
+        /// The other run.
+        run: RunId,
+        /// The entry that it began from.
+        seq: u64,
     },
 }
 

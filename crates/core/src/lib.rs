@@ -24,6 +24,7 @@ pub mod expr;
 pub mod failure;
 pub mod finding;
 pub mod forecast;
+pub mod fork;
 pub mod goal;
 pub mod id;
 pub mod input;

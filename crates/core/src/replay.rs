@@ -86,11 +86,11 @@ pub fn replay(id: RunId, entries: &[Arc<Entry>], policy: Option<&Policy>) -> Vec
 }
 
 fn with_policy(cause: &Input, policy: Option<&Policy>) -> Input {
-    let (Input::Submit { spec, by }, Some(policy)) = (cause, policy) else { return cause.clone() };
+    let (Input::Submit { spec, by, kept }, Some(policy)) = (cause, policy) else { return cause.clone() };
     let mut spec =
         RunSpec { replan: policy.replan.clone(), limits: policy.limits.clone(), ..spec.as_ref().clone() };
     spec.approval.mode = policy.approval;
-    Input::Submit { spec: Arc::new(spec), by: by.clone() }
+    Input::Submit { spec: Arc::new(spec), by: by.clone(), kept: kept.clone() }
 }
 
 fn decide(run: &Run, entry: &Entry) -> Option<Otherwise> {

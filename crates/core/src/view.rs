@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     failure::Failure,
     forecast::Forecast,
+    fork::Origin,
     id::{Capability, RunId, StepId, ToolName},
     time::{self, Timestamp},
     tool::Effect,
@@ -152,6 +153,9 @@ pub struct RunView {
     pub replans: Vec<ReplanView>,
     /// The result, once there is one.
     pub result: Option<Value>,
+    /// The run that it was forked from, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// What was used.
     pub usage: UsageView,
     /// The journal.

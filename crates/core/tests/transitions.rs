@@ -9,6 +9,8 @@ mod assumptions;
 mod attempts;
 #[path = "run/effects.rs"]
 mod effects;
+#[path = "run/forks.rs"]
+mod forks;
 #[path = "run/items.rs"]
 mod items;
 #[path = "run/order.rs"]

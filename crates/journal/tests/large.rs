@@ -32,6 +32,7 @@ fn causes_with_plans() -> Vec<Input> {
         Input::Submit {
             spec: Arc::new(spec(PlannerSpec::Runbook { plan: plan.clone() })),
             by: "tester".to_owned(),
+            kept: Vec::new(),
         },
         Input::Planned(PlanReply {
             request: 1,

@@ -45,6 +45,9 @@ pub enum Refusal {
     /// There is no such run.
     #[error("there is no run {0}")]
     NoRun(RunId),
+    /// No run can begin where it was to be forked.
+    #[error("{0}")]
+    Fork(String),
     /// Too much is going on.
     #[error("{0}")]
     Busy(String),
@@ -72,7 +75,7 @@ impl Client {
     ///
     /// If no answer comes.
     pub async fn submit(&self, run: RunId, spec: Arc<RunSpec>, by: &str) -> Result<Answer, Error> {
-        self.ask(run, run.0, by, Input::Submit { spec, by: by.to_owned() }).await
+        self.ask(run, run.0, by, Input::Submit { spec, by: by.to_owned(), kept: Vec::new() }).await
     }
 
     /// Sends a command. Sending it twice is one command.

@@ -61,7 +61,10 @@ fn entry_at(seq: u64, at: i64) -> Arc<Entry> {
     let spec: RunSpec =
         serde_json::from_value(json!({"project": "p", "goal": "g", "planner": planner})).unwrap();
     let (cause, events) = match seq {
-        0 => (Input::Submit { spec: Arc::new(spec), by: "ada".to_owned() }, vec![Event::RunAccepted]),
+        0 => (
+            Input::Submit { spec: Arc::new(spec), by: "ada".to_owned(), kept: Vec::new() },
+            vec![Event::RunAccepted],
+        ),
         _ => (Input::Wake, Vec::new()),
     };
     Arc::new(Entry { v: VERSION, seq, at: Timestamp(at), cause, events })

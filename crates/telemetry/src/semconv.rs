@@ -60,6 +60,12 @@ pub const REASONING_TOKENS: &str = "gen_ai.usage.reasoning.output_tokens";
 
 /// The run.
 pub const RUN: &str = "foreplan.run";
+/// The run that a run was forked from.
+pub const ORIGIN_RUN: &str = "foreplan.origin.run";
+/// The entry of the other run, or of this one, from which a fork began.
+pub const ORIGIN_SEQ: &str = "foreplan.origin.entry";
+/// A run that was forked from this one.
+pub const FORK_RUN: &str = "foreplan.fork.run";
 /// The plan version that a span belongs to.
 pub const PLAN_VERSION: &str = "foreplan.plan.version";
 /// The digest of a plan.

@@ -191,6 +191,12 @@ impl Build {
         self
     }
 
+    /// Links to the root of another run's trace.
+    pub(crate) fn link_to_run(mut self, run: RunId, what: &str) -> Self {
+        self.push_link(run.0.as_bytes().to_vec(), SpanId::root(run), what);
+        self
+    }
+
     fn push_link(&mut self, trace_id: Vec<u8>, to: SpanId, what: &str) {
         if self.span.links.len() >= LINKS_MAX {
             self.span.dropped_links_count += 1;
@@ -283,7 +289,10 @@ fn clean(span: &mut Span, redact: &Redact) {
     }
     let own = span.attributes.iter_mut();
     for attribute in own.chain(span.events.iter_mut().flat_map(|event| &mut event.attributes)) {
-        let is_identity = matches!(attribute.key.as_str(), semconv::RUN | semconv::HASH);
+        let is_identity = matches!(
+            attribute.key.as_str(),
+            semconv::RUN | semconv::HASH | semconv::ORIGIN_RUN | semconv::FORK_RUN
+        );
         if let Some(value) = attribute.value.as_mut().filter(|_| !is_identity) {
             clean_value(value, redact);
         }

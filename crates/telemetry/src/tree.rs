@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use foreplan_core::trace::SpanId;
+use foreplan_core::{id::RunId, trace::SpanId};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use uuid::Uuid;
 
 use crate::{AuditSpan, semconv};
 
@@ -76,7 +77,10 @@ fn branch(
                 Value::StringValue(text) if a.key == semconv::LINK => Some(text.as_str()),
                 _ => None,
             });
-            let elsewhere = || format!("span {} of another run", SpanId(id));
+            let elsewhere = || match <[u8; 16]>::try_from(link.trace_id.as_slice()) {
+                Ok(trace) => format!("run {}", RunId(Uuid::from_bytes(trace))),
+                Err(_) => format!("span {}", SpanId(id)),
+            };
             let to = names.get(&SpanId(id)).cloned().unwrap_or_else(elsewhere);
             let has_children = children.contains_key(inner.span_id.as_slice());
             let bar = if has_children { "│" } else { " " };

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use foreplan_core::{
     action::Action,
     event::Entry,
+    fork::Refusal,
     goal::RunSpec,
     id::RunId,
     input::{Command, Input},
@@ -48,6 +49,9 @@ pub enum SubmitError {
         /// The limit.
         max: usize,
     },
+    /// It cannot begin where another run was.
+    #[error(transparent)]
+    Fork(#[from] Refusal),
     /// The journal refused the run.
     #[error(transparent)]
     Journal(#[from] foreplan_journal::Error),
@@ -107,6 +111,7 @@ impl TrackerHandle {
         if self.shared.standings.active() >= max {
             return Err(SubmitError::Busy { max });
         }
+        let kept = crate::fork::kept(&self.shared, id, &spec).await?;
         let now = self.shared.now();
         let new = NewRun {
             run: id,
@@ -116,7 +121,7 @@ impl TrackerHandle {
             group: spec.group.as_ref().map(|g| g.name.clone()),
             created_at: now,
         };
-        let input = Input::Submit { spec, by: by.to_owned() };
+        let input = Input::Submit { spec, by: by.to_owned(), kept };
         let (run, decision) = Run::submit(id, now, &input).expect("the input is a submission");
         let entry: Arc<Entry> = Arc::new(Run::entry(0, now, input, decision.events));
         self.shared.journal.create(new, Arc::clone(&entry), progress(&run)).await?;

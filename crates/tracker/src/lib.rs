@@ -15,6 +15,7 @@
 //! ```
 
 mod context;
+mod fork;
 mod handle;
 mod judge;
 mod outcome;

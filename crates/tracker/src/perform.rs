@@ -7,6 +7,7 @@ use foreplan_core::{
     digest::Digest,
     event::Entry,
     failure::{EffectState, Failure, FailureKind, UNSERVED},
+    fork::{DoneCall, Kept},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Verdicts},
     run::Run,
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use crate::{
     context::replan_context,
+    fork,
     shared::{Progress, Shared},
 };
 
@@ -42,6 +44,8 @@ pub(crate) fn progress(run: &Run) -> Row {
 pub(crate) struct Sending {
     pub(crate) dispatch: Dispatch,
     pub(crate) work: StepWork,
+    /// Irreversible calls that the run's origin has made.
+    pub(crate) done: Vec<Kept>,
 }
 
 /// What asks for a step.
@@ -72,9 +76,13 @@ impl Shared {
     }
 
     /// Performs an action that needs no value of the run.
-    pub(crate) async fn perform(&self, run: &Run, action: Action) {
+    pub(crate) async fn perform(self: &Arc<Self>, run: &Run, action: Action) {
         let id = run.id();
         match action {
+            Action::RequestPlan { request: 1, trigger: None } if keeps_plan(run) => {
+                let (shared, spec) = (Arc::clone(self), Arc::clone(run.spec()));
+                tokio::spawn(fork::propose(shared, id, 1, spec));
+            }
             Action::RequestPlan { request, trigger } => {
                 let context = trigger.map(|trigger| replan_context(run, trigger));
                 let answers = run.plan_answers().to_vec();
@@ -105,7 +113,14 @@ impl Shared {
     /// failure, and the run offers it again.
     pub(crate) async fn dispatch(&self, from: Origin, sending: Sending, input: Arc<Value>) {
         let Origin { run, version, project } = from;
-        let Sending { dispatch, work } = sending;
+        let Sending { dispatch, work, done } = sending;
+        if let (StepWork::Tool { tool, .. }, false) = (&work, done.is_empty()) {
+            let call = DoneCall { tool: tool.clone(), input: Digest::of(input.as_ref()) };
+            if let Some(kept) = done.into_iter().find(|kept| kept.call.as_ref() == Some(&call)) {
+                let outcome = AttemptOutcome::Output(kept.output);
+                return self.answer(run, dispatch.step, dispatch.attempt, outcome).await;
+            }
+        }
         let key = match (dispatch.effect, &work) {
             (Effect::Idempotent | Effect::Irreversible, StepWork::Tool { tool, .. }) => {
                 Some(Digest::of_call(run, &dispatch.step, tool, &input, 0))
@@ -129,17 +144,19 @@ impl Shared {
         };
         if let Err(error) = self.bus.publish(to, Message::Step(Arc::new(request))).await {
             let failure = Failure::new(FailureKind::Unserved, UNSERVED, error.to_string());
-            self.answer(run, step, attempt, failure).await;
+            let outcome = AttemptOutcome::Failure(failure.effect(EffectState::None));
+            self.answer(run, step, attempt, outcome).await;
         }
     }
 
-    /// Answers a step request in the place of an executor that never got it.
-    pub(crate) async fn answer(&self, run: RunId, step: StepId, attempt: u32, failure: Failure) {
+    /// Answers a step request in the place of an executor that never got it: nobody took it, or its
+    /// call was made by the run that this one was forked from.
+    pub(crate) async fn answer(&self, run: RunId, step: StepId, attempt: u32, outcome: AttemptOutcome) {
         let now = self.now();
         let reply = AttemptReply {
             step,
             attempt,
-            outcome: AttemptOutcome::Failure(failure.effect(EffectState::None)),
+            outcome,
             worker: "tracker".to_owned(),
             input: None,
             started_at: now,
@@ -150,4 +167,8 @@ impl Shared {
         };
         self.publish(Subject::Tracker(run), Message::Reply { run, reply: Reply::Step(reply) }).await;
     }
+}
+
+fn keeps_plan(run: &Run) -> bool {
+    run.spec().origin.is_some_and(|origin| origin.keeps_plan)
 }

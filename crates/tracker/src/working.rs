@@ -9,12 +9,13 @@ use foreplan_core::{
     budget::StepMax,
     digest::Digest,
     expr::{self, Cel},
-    failure::{Failure, FailureKind},
+    failure::{EffectState, Failure, FailureKind},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Input, Readiness},
     payload::Output,
     plan::Step,
     run::Found,
+    tool::Effect,
 };
 use foreplan_protocol::{AgentWork, ListedTool, StepWork};
 use ractor::ActorRef;
@@ -193,7 +194,8 @@ impl State {
                 Err(message) => {
                     let failure = Failure::new(FailureKind::InputSchema, "unbound", message);
                     let Dispatch { step, attempt, .. } = sending.dispatch;
-                    shared.answer(run, step, attempt, failure).await;
+                    let outcome = AttemptOutcome::Failure(failure.effect(EffectState::None));
+                    shared.answer(run, step, attempt, outcome).await;
                 }
             }
         });
@@ -209,7 +211,11 @@ impl State {
                 StepWork::Agent { agent: Arc::new(self.agent_work(&dispatch.step, *digest, *max)) }
             }
         };
-        Sending { dispatch, work }
+        let done = match (&work, dispatch.effect) {
+            (StepWork::Tool { .. }, Effect::Irreversible) => self.run.done_calls().to_vec(),
+            _ => Vec::new(),
+        };
+        Sending { dispatch, work, done }
     }
 
     fn agent_work(&self, id: &StepId, digest: Digest, max: StepMax) -> AgentWork {

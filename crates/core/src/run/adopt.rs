@@ -12,7 +12,6 @@ use crate::{
     digest::Digest,
     id::StepId,
     input::{CommandKind, Input},
-    payload::Output,
     plan::Step,
     time::Timestamp,
     tool::Effect,
@@ -120,10 +119,7 @@ impl Run {
         let (Some(previous), Some(version)) = (self.previous.get(id), self.versions.last()) else {
             return false;
         };
-        let step = version.plan.step(at);
-        previous.definition == step.definition_digest()
-            && previous.tool == tool_digest(version, step)
-            && previous.refs == references(version, at, &self.steps)
+        self.fits(version, at, previous)
     }
 
     pub(super) fn reuse(&mut self, id: &StepId) {
@@ -342,17 +338,17 @@ fn is_irreversible(version: &PlanVersion, step: &Step) -> bool {
     version.envelope.effect_of(step) == Some(Effect::Irreversible)
 }
 
-fn tool_digest(version: &PlanVersion, step: &Step) -> Option<Digest> {
+pub(super) fn tool_digest(version: &PlanVersion, step: &Step) -> Option<Digest> {
     version.envelope.means_of(step)
 }
 
-fn mentions_params(step: &Step) -> bool {
+pub(super) fn mentions_params(step: &Step) -> bool {
     serde_json::to_string(step).is_ok_and(|text| text.contains("params"))
 }
 
-fn references(version: &PlanVersion, at: u32, steps: &[StepRun]) -> Vec<(StepId, Output)> {
+pub(super) fn references(version: &PlanVersion, at: u32, steps: &[StepRun]) -> Vec<(StepId, Digest)> {
     let outputs = version.plan.node(at).refs.iter().filter_map(|dep| match &steps[*dep as usize].state {
-        StepState::Succeeded(output) => Some((steps[*dep as usize].id.clone(), output.clone())),
+        StepState::Succeeded(output) => Some((steps[*dep as usize].id.clone(), output.digest())),
         _ => None,
     });
     outputs.collect()

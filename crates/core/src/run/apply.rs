@@ -32,6 +32,9 @@ impl Run {
         }
         match event {
             Event::RunAccepted => {
+                if let Input::Submit { kept, .. } = cause {
+                    self.take_over(kept);
+                }
                 if let Some(deadline) = self.spec.limits.deadline {
                     self.timers.insert((at.plus(deadline), Timer::Deadline));
                 }
@@ -87,7 +90,7 @@ impl Run {
             Event::RunPaused { by } => self.paused = Some(by.clone()),
             Event::RunResumed { .. } => self.paused = None,
             Event::RunReopened { .. } => self.reopen(cause),
-            Event::OwnerChanged { .. } => {}
+            Event::OwnerChanged { .. } | Event::RunForked { .. } => {}
             Event::RunSucceeded => self.ended(at, Status::Succeeded, None, None),
             Event::RunFailed { reason } => self.ended(at, Status::Failed, Some(reason.clone()), None),
             Event::RunCancelled { reason, .. } => self.ended(at, Status::Cancelled, None, reason.clone()),

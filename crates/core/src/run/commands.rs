@@ -25,6 +25,10 @@ impl Turn<'_> {
         if let CommandKind::Retry { from } = &command.kind {
             return self.retry(by, from.as_ref());
         }
+        if let CommandKind::Fork { run, seq } = command.kind {
+            self.emit(Event::RunForked { run, seq, by: by.to_owned() });
+            return Ok(());
+        }
         if let Some(end) = &self.run.end {
             return Err(Rejection::Ended(end.status));
         }
@@ -61,7 +65,7 @@ impl Turn<'_> {
                 self.emit(Event::RunCancelled { by: by.to_owned(), reason: reason.clone() });
                 Ok(())
             }
-            CommandKind::Retry { .. } => Ok(()),
+            CommandKind::Retry { .. } | CommandKind::Fork { .. } => Ok(()),
         }
     }
 

@@ -29,7 +29,10 @@ impl Run {
             let item = id.item(index);
             let attempts = self.retired.get(&item).copied().unwrap_or(0);
             let mut run = StepRun::new(item.clone(), Some((parent, index)), attempts, allowance, version);
-            if let Some(EarlierItem { item: earlier, .. }) = self.earlier_items.remove(&item) {
+            if let Some(done) = self.inherited_item(parent, &item) {
+                run = StepRun { parent: Some((parent, index)), ..done };
+                left -= 1;
+            } else if let Some(EarlierItem { item: earlier, .. }) = self.earlier_items.remove(&item) {
                 run.permit = earlier.permit;
                 run.failure.clone_from(&earlier.failure);
                 if matches!(earlier.state, StepState::Succeeded(_)) {

@@ -22,6 +22,7 @@ mod apply;
 mod cause;
 mod commands;
 mod effects;
+mod fork;
 mod items;
 mod planning;
 mod query;
@@ -44,6 +45,7 @@ use crate::{
 };
 
 pub use effects::PERMIT_DENIED;
+pub use fork::Fork;
 pub use planning::QUESTIONS_MAX;
 pub use query::Found;
 pub use state::{PlanVersion, Run, StepRun, StepState, Timer};

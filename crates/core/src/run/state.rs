@@ -13,6 +13,7 @@ use crate::{
     envelope::Envelope,
     event::RunFailure,
     failure::Failure,
+    fork::Kept,
     goal::RunSpec,
     id::{RunId, StepId},
     input::PlanAnswer,
@@ -69,6 +70,8 @@ pub struct Run {
     pub(super) retired: HashMap<StepId, u32>,
     /// Results of earlier versions that may stand again.
     pub(super) previous: HashMap<StepId, Previous>,
+    /// What the run that this one was forked from cannot undo.
+    pub(super) done_calls: Vec<Kept>,
     /// Whether params changed since the version in force was adopted.
     pub(super) params_changed: bool,
     pub(super) failed_tools: BTreeSet<crate::id::ToolName>,
@@ -128,6 +131,7 @@ impl Run {
             timers: BTreeSet::new(),
             retired: HashMap::new(),
             previous: HashMap::new(),
+            done_calls: Vec::new(),
             params_changed: false,
             failed_tools: BTreeSet::new(),
             permits: HashSet::new(),
@@ -223,7 +227,8 @@ pub(super) struct Replan {
 pub(super) struct Previous {
     pub(super) definition: Digest,
     pub(super) tool: Option<Digest>,
-    pub(super) refs: Vec<(StepId, Output)>,
+    /// The digests of the results that it refers to.
+    pub(super) refs: Vec<(StepId, Digest)>,
     pub(super) mentions_params: bool,
     pub(super) step: StepRun,
 }

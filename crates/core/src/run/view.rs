@@ -39,6 +39,7 @@ impl Run {
             steps: self.steps.iter().enumerate().map(|(at, step)| self.step_view(at as u32, step)).collect(),
             replans: self.versions.iter().skip(1).map(replan_view).collect(),
             result,
+            origin: self.spec.origin,
             usage: UsageView {
                 model_calls: self.usage.model_calls,
                 react_calls_at_least: self.usage.tool_calls + 1,

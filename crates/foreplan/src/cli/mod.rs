@@ -85,6 +85,7 @@ fn folder(cli: &Cli) -> PathBuf {
         | Verb::Resume(_)
         | Verb::Cancel(_)
         | Verb::Retry(_)
+        | Verb::Fork(_)
         | Verb::Audit(_)
         | Verb::Replay(_)
         | Verb::Init(_)

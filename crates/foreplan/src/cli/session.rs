@@ -267,9 +267,10 @@ impl From<system::Error> for Failure {
                 Self::new(Exit::of_no_plan(&code), message).findings(findings)
             }
             system::Error::Start(_) => Self::new(Exit::Internal, error.to_string()),
-            system::Error::NoRun(_) | system::Error::Rejected(_) | system::Error::Refused(_) => {
-                Self::usage(error.to_string())
-            }
+            system::Error::NoRun(_)
+            | system::Error::Fork(_)
+            | system::Error::Rejected(_)
+            | system::Error::Refused(_) => Self::usage(error.to_string()),
             system::Error::Owned { .. }
             | system::Error::GroupBusy { .. }
             | system::Error::Busy { .. }

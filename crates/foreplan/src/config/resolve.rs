@@ -136,6 +136,7 @@ impl Project {
             limits: self.file.limits.clone(),
             group: self.file.concurrency.clone(),
             key: overrides.key.clone(),
+            origin: None,
         })
     }
 

@@ -55,6 +55,7 @@ impl Desk {
             Err(SubmitError::Journal(JournalError::Exists(first))) if first == run => Ok(()),
             Err(SubmitError::Journal(JournalError::Exists(first))) => Err(Refusal::Exists(first)),
             Err(error @ SubmitError::Busy { .. }) => Err(Refusal::Busy(error.to_string())),
+            Err(SubmitError::Fork(refusal)) => Err(Refusal::Fork(refusal.to_string())),
             Err(SubmitError::Journal(error)) => Err(Refusal::Stuck(error.to_string())),
         }
     }

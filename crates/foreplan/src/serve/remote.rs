@@ -82,6 +82,8 @@ fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Rejected(rejection) => Error::Rejected(rejection),
         Refusal::NoRun(run) => Error::NoRun(run),
-        Refusal::Exists(_) | Refusal::Busy(_) | Refusal::Stuck(_) => Error::Refused(refusal.to_string()),
+        Refusal::Exists(_) | Refusal::Fork(_) | Refusal::Busy(_) | Refusal::Stuck(_) => {
+            Error::Refused(refusal.to_string())
+        }
     }
 }

@@ -361,6 +361,7 @@ impl Defaults {
             limits: self.limits.clone(),
             group: self.group.clone(),
             key: None,
+            origin: None,
         }
     }
 }

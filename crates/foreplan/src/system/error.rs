@@ -1,6 +1,6 @@
 //! What can go wrong with a system, apart from what becomes of runs.
 
-use foreplan_core::{finding::Finding, id::RunId, run::Rejection};
+use foreplan_core::{finding::Finding, fork::Refusal, id::RunId, run::Rejection};
 use foreplan_tracker::{CommandError, SubmitError};
 
 /// What can go wrong with a system, apart from what becomes of runs.
@@ -32,6 +32,9 @@ pub enum Error {
         /// The active run.
         active: RunId,
     },
+    /// No run can begin where it was to be forked.
+    #[error(transparent)]
+    Fork(#[from] Refusal),
     /// Too many runs are active.
     #[error("{max} runs are active, and no more are allowed at once: wait for one to end")]
     Busy {
@@ -79,6 +82,7 @@ impl From<SubmitError> for Error {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Busy { max } => Self::Busy { max },
+            SubmitError::Fork(refusal) => Self::Fork(refusal),
             SubmitError::Journal(error) => Self::Journal(error),
         }
     }

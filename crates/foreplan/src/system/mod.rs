@@ -7,6 +7,7 @@ mod builder;
 mod deployment;
 mod drive;
 mod error;
+mod fork;
 mod inspect;
 mod metrics;
 mod outcome;

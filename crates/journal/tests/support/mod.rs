@@ -57,7 +57,7 @@ pub(crate) fn entry(seq: u64, cause: Input) -> Arc<Entry> {
 
 pub(crate) fn submit() -> Input {
     let planner = PlannerSpec::Derive { produce: vec!["report".to_owned()] };
-    Input::Submit { spec: Arc::new(spec(planner)), by: "tester".to_owned() }
+    Input::Submit { spec: Arc::new(spec(planner)), by: "tester".to_owned(), kept: Vec::new() }
 }
 
 pub(crate) fn result(value: Value) -> Input {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `RunAccepted` | the anchor, the root of all |
 //! | the four ends, `RunReopened` | `invoke_workflow`, one for each end |
+//! | `RunForked` | `run forked`, with a link to the other run's trace |
 //! | `PlanRequested PlanProposed PlanAdopted PlanRefused` | `plan`, one for each proposal ([`plans`]) |
 //! | `ApprovalRequested ApprovalGranted`, `QuestionAsked QuestionAnswered`, `OutcomeUnknown OutcomeResolved` | two spans each, one when asked and one when answered ([`waits`]) |
 //! | `AttemptStarted AttemptSucceeded AttemptFailed EffectPermitted LateResultRecorded` | `invoke_agent`, from both sides ([`attempts`]) |
@@ -189,6 +190,9 @@ impl Trace {
             | Event::RunCancelled { .. }
             | Event::RunRejected { .. } => self.ended(at, event, spans),
             Event::RunReopened { .. } => self.reopened(at, event),
+            Event::RunForked { run, seq, by } => {
+                spans.push(self.forked(at, *run, *seq, by));
+            }
             Event::StepSkipped { .. }
             | Event::StepExpanded { .. }
             | Event::StepReady { .. }

@@ -2,6 +2,8 @@
 
 use foreplan_core::{
     event::{Event, RunFailure},
+    fork::Origin,
+    id::RunId,
     input::Input,
     time::Timestamp,
     trace::ROOT,
@@ -32,16 +34,34 @@ impl Life {
 
 impl Trace {
     pub(super) fn accepted(&mut self, at: At<'_>) -> Option<AuditSpan> {
-        let Input::Submit { spec, by } = at.cause() else { return None };
+        let Input::Submit { spec, by, .. } = at.cause() else { return None };
         self.spec = Some(spec.clone());
         self.life = Life { since: at.time(), first: at.seq(), ..Life::default() };
-        let span = self
+        let mut span = self
             .build(ROOT, "", Service::Tracker, "run accepted")
             .times(at.time(), at.time())
             .text(semconv::WORKFLOW_NAME, spec.project.clone())
             .text(semconv::BY, by.clone())
             .text_if(semconv::GOAL, self.content(spec.goal.clone()));
+        if let Some(Origin { run, seq, .. }) = spec.origin {
+            span = span
+                .text(semconv::ORIGIN_RUN, run.to_string())
+                .int(semconv::ORIGIN_SEQ, seq)
+                .link_to_run(run, "forked from");
+        }
         Some(span.done(at.seq(), at.closing, &self.options.redact))
+    }
+
+    /// Shows that another run began from this one, also after the end of this one.
+    pub(super) fn forked(&self, at: At<'_>, run: RunId, seq: u64, by: &str) -> AuditSpan {
+        self.build("fork", &run.to_string(), Service::Tracker, "run forked")
+            .parent(self.anchor())
+            .times(at.time(), at.time())
+            .text(semconv::FORK_RUN, run.to_string())
+            .int(semconv::ORIGIN_SEQ, seq)
+            .text(semconv::BY, by)
+            .link_to_run(run, "forked as")
+            .done(at.seq(), at.closing, &self.options.redact)
     }
 
     /// Keeps what has no span of its own for the span of the run.

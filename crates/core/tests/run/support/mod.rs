@@ -20,6 +20,7 @@ use foreplan_core::{
     envelope::{Envelope, SealedAgent, SealedTool},
     event::Entry,
     failure::{EffectState, Failure, FailureKind},
+    fork::Kept,
     goal::{Approval, ApprovalMode, PlannerSpec, RunSpec},
     id::{RunId, StepId, ToolName},
     input::{
@@ -84,6 +85,7 @@ pub(crate) fn spec() -> RunSpec {
         limits: foreplan_core::budget::Limits::default(),
         group: None,
         key: None,
+        origin: None,
     }
 }
 
@@ -139,7 +141,12 @@ pub(crate) struct Harness {
 impl Harness {
     /// Submits a run and stops before its plan.
     pub(crate) fn submit(spec: RunSpec) -> (Self, Decision) {
-        let cause = Input::Submit { spec: Arc::new(spec), by: "ann".to_owned() };
+        Self::submit_with(spec, Vec::new())
+    }
+
+    /// Submits a run that takes results over, and stops before its plan.
+    pub(crate) fn submit_with(spec: RunSpec, kept: Vec<Kept>) -> (Self, Decision) {
+        let cause = Input::Submit { spec: Arc::new(spec), by: "ann".to_owned(), kept };
         let (run, decision) = Run::submit(run_id(), START, &cause).unwrap();
         let entry = Run::entry(0, run.at(), cause, decision.events.clone());
         let shadow = Run::replay(run_id(), [&entry]).unwrap();

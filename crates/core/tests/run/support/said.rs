@@ -41,6 +41,7 @@ fn event(event: &Event) -> String {
         Event::RunPaused { by } => format!("paused: {by}"),
         Event::RunResumed { by } => format!("resumed by {by}"),
         Event::RunReopened { by } => format!("reopened by {by}"),
+        Event::RunForked { run, seq, by } => format!("forked at {seq} as {run} by {by}"),
         Event::OwnerChanged { by } => format!("owned by {by}"),
         Event::RunSucceeded => "run succeeded".to_owned(),
         Event::RunFailed { reason } => format!("run failed: {}", why(reason)),

@@ -1,5 +1,6 @@
 //! What a person types. Help texts are part of the contract: short, in the imperative.
 
+mod planner;
 mod verbs;
 
 use std::path::PathBuf;
@@ -7,11 +8,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreplan_core::goal::ApprovalMode;
 
+pub use planner::PlannerName;
 pub use verbs::{
     AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
-    EditArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, ProjectArg, PruneArgs, RejectArgs,
-    ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs, RunsArgs,
-    SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
+    EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, ProjectArg, PruneArgs,
+    RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs,
+    RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
 #[cfg(feature = "nats")]
 pub use verbs::{DeadArgs, NatsVerb, ServeArgs, SetupArgs};
@@ -143,6 +145,8 @@ pub enum Verb {
     Audit(AuditArgs),
     /// Make every decision of a run again, with what was recorded, and say what would be otherwise
     Replay(ReplayArgs),
+    /// Begin a new run where this one was: results are kept, and no irreversible call is made again
+    Fork(ForkArgs),
     /// List the tools of a project
     Tools(ToolsArgs),
     /// Serve a deployment: plan, execute, replan, carry runs on

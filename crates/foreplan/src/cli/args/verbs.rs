@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use foreplan_core::{digest::Digest, goal::ApprovalMode, id::StepId};
 
-use super::{approval_mode, name_and_value};
+use super::{PlannerName, approval_mode, name_and_value};
 
 /// A project as an argument.
 #[derive(Clone, Debug, Args)]
@@ -342,6 +342,30 @@ pub struct ReplayArgs {
     /// Decide by the approval mode, the replan rules and the limits that the project file has now
     #[arg(long)]
     pub policy: bool,
+}
+
+/// Arguments of `fork`.
+#[derive(Clone, Debug, Args)]
+pub struct ForkArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// The last entry of the run that counts, as `audit` numbers them
+    #[arg(long, value_name = "ENTRY")]
+    pub at: u64,
+    /// What is otherwise.
+    #[command(flatten)]
+    pub intent: IntentArgs,
+    /// Who plans: project, derive[=ARTIFACT,…], runbook=FILE or model=PROVIDER/NAME
+    /// [default: nobody, the plan is kept; with another goal the run's own planner]
+    #[arg(long, value_name = "PLANNER")]
+    pub planner: Option<PlannerName>,
+    /// Which plans need a person: auto, risky or always
+    #[arg(long, value_name = "MODE", value_parser = approval_mode, env = "FOREPLAN_APPROVE")]
+    pub approve: Option<ApprovalMode>,
+    /// Who carries it on.
+    #[command(flatten)]
+    pub detach: DetachArg,
 }
 
 /// Arguments of `tools`.

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use foreplan_core::{
     diff::{PlanDiff, kind_of},
     event::{Entry, Event, Gate, RunFailure},
+    fork::Origin,
     input::{AttemptOutcome, Command, CommandKind, Input, Proposal},
     plan::Step,
     view::RunView,
@@ -61,13 +62,16 @@ fn block(look: &Look, entry: &Entry, versions: &[Version], text: &mut String) {
 /// What came in, where the events alone do not say it.
 fn cause(input: &Input) -> Option<String> {
     match input {
-        Input::Submit { spec, by } => {
+        Input::Submit { spec, by, kept } => {
             let params = if spec.params.is_empty() {
                 String::new()
             } else {
                 format!(", params {}", serde_json::Value::Object(spec.params.clone()))
             };
-            Some(clean(&format!("{by} asks: {}{params}", spec.goal)))
+            let origin = spec.origin.map_or_else(String::new, |Origin { run, seq, .. }| {
+                format!(", from run {run} at entry {seq} with {} of it", count(kept.len(), "result"))
+            });
+            Some(clean(&format!("{by} asks: {}{params}{origin}", spec.goal)))
         }
         Input::Planned(reply) => {
             Some(clean(&format!("planner {} answers: {}", reply.by, proposal(&reply.proposal))))
@@ -153,6 +157,7 @@ fn commanded(command: &Command) -> String {
         CommandKind::Cancel { reason: Some(reason) } => format!("{by} cancels: {reason}"),
         CommandKind::Cancel { reason: None } => format!("{by} cancels"),
         CommandKind::Retry { from: Some(step) } => format!("{by} retries from {step}"),
+        CommandKind::Fork { run, .. } => format!("{by} forks it as run {run}"),
         CommandKind::Retry { from: None } => format!("{by} retries"),
     }
 }
@@ -243,6 +248,9 @@ fn outcome(look: &Look, event: &Event) -> Option<String> {
         Event::RunPaused { by } => paint(Tone::Warn, format!("‖ paused: {by}")),
         Event::RunResumed { by } => paint(Tone::Busy, format!("▶ resumed by {by}")),
         Event::RunReopened { by } => paint(Tone::Busy, format!("▶ reopened by {by}")),
+        Event::RunForked { run, seq, by } => {
+            paint(Tone::Plain, format!("⑂ forked at entry {seq} as run {run}, by {by}"))
+        }
         Event::OwnerChanged { by } => paint(Tone::Plain, format!("carried on by {by}")),
         Event::RunSucceeded => paint(Tone::Good, "✓ run succeeded".into()),
         Event::RunFailed { reason } => paint(Tone::Bad, format!("✗ run failed: {}", failure(reason))),

@@ -85,6 +85,9 @@ fn line_of(entry: &Entry, event: &Event) -> Option<Line> {
         Event::RunPaused { by } => run(format!("paused: {by}")),
         Event::RunResumed { by } | Event::RunReopened { by } => run(format!("goes on, by {by}")),
         Event::OwnerChanged { by } => run(format!("carried on by {by}")),
+        Event::RunForked { run: fork, seq, by } => {
+            run(format!("forked at entry {seq} as run {fork}, by {by}"))
+        }
         Event::RunAccepted
         | Event::PlanRequested { .. }
         | Event::PlanProposed { .. }

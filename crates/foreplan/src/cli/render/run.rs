@@ -74,6 +74,9 @@ fn head(view: &RunView) -> Vec<Vec<Cell>> {
             .collect();
         rows.push(row("params", params.join(", ")));
     }
+    if let Some(origin) = view.origin {
+        rows.push(row("forked", format!("from run {} at entry {}", origin.run, origin.seq)));
+    }
     let began = moment(view.created_at);
     rows.push(match view.ended_at {
         Some(end) => row("started", format!("{began}, took {}", span(end.since(view.created_at)))),

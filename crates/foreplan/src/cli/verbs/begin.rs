@@ -196,7 +196,7 @@ async fn busy_group(session: &mut Session, spec: &RunSpec) -> Result<(), Failure
     Ok(())
 }
 
-async fn detached(session: &mut Session, run: RunId) -> Result<Exit, Failure> {
+pub(super) async fn detached(session: &mut Session, run: RunId) -> Result<Exit, Failure> {
     if session.output.is_json() {
         let view = session.view(run).await?;
         session.output.line(&view);

@@ -2,6 +2,7 @@
 
 mod begin;
 mod edit;
+mod fork;
 mod init;
 mod look;
 mod record;
@@ -69,7 +70,8 @@ fn needs(verb: &Verb) -> (Option<&std::path::Path>, Means) {
         | Verb::Resolve(_)
         | Verb::Revise(_)
         | Verb::Resume(_)
-        | Verb::Retry(_) => (None, Means::Tools),
+        | Verb::Retry(_)
+        | Verb::Fork(_) => (None, Means::Tools),
         Verb::Reject(_) | Verb::Pause(_) | Verb::Cancel(_) | Verb::Prune(_) => (None, Means::Record),
         Verb::Runs(_)
         | Verb::Show(_)
@@ -98,6 +100,7 @@ async fn with_runs(session: &mut Session, verb: Verb) -> Result<Exit, Failure> {
         Verb::Logs(args) => look::logs(session, &args).await,
         Verb::Diff(args) => record::diff(session, &args).await,
         Verb::Audit(args) => record::audit(session, &args).await,
+        Verb::Fork(args) => fork::fork(session, &args).await,
         Verb::Replay(args) => replay::replay(session, &args).await,
         Verb::Prune(args) => record::prune(session, &args).await,
         Verb::Approve(args) => say::approve(session, args).await,
