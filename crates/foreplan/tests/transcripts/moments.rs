@@ -94,6 +94,26 @@ fn a_retry_from_a_step_keeps_what_was_done_before_it() {
 }
 
 #[test]
+fn a_fork_begins_where_a_run_was_and_ships_nothing_twice() {
+    let mut t = Transcript::of("release");
+    t.foreplan("run --approve auto");
+    t.foreplan("answer last confirm yes");
+    let origin = t.view()["run"].as_str().unwrap().to_owned();
+    t.foreplan("fork last --at 5");
+    t.foreplan("fork last --at 99");
+    t.foreplan("fork last --at 3 --approve risky");
+    let digest = t.digest();
+    t.foreplan(&format!("approve last --digest {digest}"));
+    t.foreplan("answer last confirm yes");
+    assert_eq!(std::fs::read_to_string(t.path("deployed.log")).unwrap(), "app-1.0\n");
+    t.foreplan("show last");
+    t.foreplan("audit last --spans");
+    t.foreplan(&format!("audit {origin}"));
+    t.foreplan(&format!("fork {origin} --at 3 --goal 'Release it quietly' --planner derive"));
+    t.golden("fork");
+}
+
+#[test]
 fn a_revised_goal_keeps_what_still_serves_it() {
     let mut t = Transcript::of("report");
     let running = t.start_in_background("run");
