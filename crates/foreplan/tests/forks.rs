@@ -1,5 +1,7 @@
 //! Runs that begin where others were, as an embedding program makes them.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be set up is a failed test")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
