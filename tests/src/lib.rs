@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the real binary on copies of real projects.
 
+mod deployment;
 mod jaeger;
+pub mod python;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use deployment::{Deployment, Serving, serve};
 pub use jaeger::Jaeger;
 
 /// A copy of an example, with the binary that is under test.

@@ -1,79 +1,18 @@
 //! Processes of their own over a real server: clients, trackers, and executors that share no files.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::Child,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use foreplan_testkit::nats::NatsServer;
-use foreplan_tests::{Done, Project};
+use foreplan_tests::{Deployment, Done, Project, serve};
 use serde_json::Value;
 
 /// Longer than anything here takes, even on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server with a deployment set up on it.
-struct Deployment {
-    server: NatsServer,
-}
-
-/// A process that serves, killed when dropped.
-struct Serving {
-    child: Child,
-}
-
-impl Deployment {
-    fn start() -> Self {
-        let server = NatsServer::start();
-        let set_up = Project::empty().on(&server.url()).foreplan(&["nats", "setup", "--ack-wait", "3s"]);
-        assert_eq!(set_up.code, 0, "{set_up:?}");
-        Self { server }
-    }
-
-    fn project(&self, toml: &str) -> Project {
-        let project = Project::empty().on(&self.server.url());
-        project.write("foreplan.toml", toml);
-        project
-    }
-
-    /// Starts a process without a project: all roles but the executor's.
-    fn agents(&self) -> (Project, Serving) {
-        let folder = Project::empty().on(&self.server.url());
-        let serving = serve(&folder, &["--roles", "planner,replanner,tracker"]);
-        (folder, serving)
-    }
-}
-
-/// Starts a process, and returns once it serves.
-fn serve(project: &Project, args: &[&str]) -> Serving {
-    let mut serving = Serving { child: project.start(&[&["serve"], args].concat()) };
-    let stderr = BufReader::new(serving.child.stderr.take().expect("its output is a pipe"));
-    let mut lines = stderr.lines();
-    let mut said = Vec::new();
-    for line in lines.by_ref().map_while(Result::ok) {
-        let is_serving = line.starts_with("Serving as");
-        said.push(line);
-        if is_serving {
-            // What it says later must not fill the pipe.
-            std::thread::spawn(move || lines.for_each(drop));
-            return serving;
-        }
-    }
-    panic!("it does not serve: {said:?}");
-}
-
-impl Serving {
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.kill();
-    }
+fn project(deployment: &Deployment, toml: &str) -> Project {
+    let project = Project::empty().on(&deployment.server.url());
+    project.write("foreplan.toml", toml);
+    project
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -140,11 +79,11 @@ produce = ["report"]
 #[test]
 fn a_run_uses_two_executors_that_share_no_files() {
     let deployment = Deployment::start();
-    let collect = deployment.project(COLLECT);
+    let collect = project(&deployment, COLLECT);
     collect.write("tickets.json", r#"[{"id": 1}, {"id": 2}, {"id": 3}]"#);
-    let publish = deployment.project(PUBLISH);
+    let publish = project(&deployment, PUBLISH);
     publish.write("publish.sh", "echo \"$1\" >> published\nprintf '{\"report\": \"%s tickets\"}' \"$1\"\n");
-    let client = deployment.project(CLIENT);
+    let client = project(&deployment, CLIENT);
     let _agents = deployment.agents();
     let _collecting = serve(&collect, &["--roles", "executor"]);
     let _publishing = serve(&publish, &["--roles", "executor"]);
@@ -192,14 +131,14 @@ produce = ["done"]
 #[test]
 fn a_worker_killed_in_the_middle_of_its_step_is_lost_and_another_repeats_the_step() {
     let deployment = Deployment::start();
-    let first = deployment.project(SLOW);
+    let first = project(&deployment, SLOW);
     // Both have the same tool; what it does depends on the folder.
     let script = "[ -e slow ] && touch started && exec sleep 600\nprintf '{\"done\": true}'\n";
     first.write("work.sh", script);
     first.write("slow", "");
-    let second = deployment.project(SLOW);
+    let second = project(&deployment, SLOW);
     second.write("work.sh", script);
-    let client = deployment.project(SLOW_CLIENT);
+    let client = project(&deployment, SLOW_CLIENT);
     let _agents = deployment.agents();
     let mut doomed = serve(&first, &["--roles", "executor"]);
 
@@ -224,12 +163,12 @@ fn a_worker_killed_in_the_middle_of_its_step_is_lost_and_another_repeats_the_ste
 #[test]
 fn a_run_outlives_the_tracker_that_began_it() {
     let deployment = Deployment::start();
-    let worker = deployment.project(SLOW);
+    let worker = project(&deployment, SLOW);
     worker.write(
         "work.sh",
         "touch started\nwhile [ ! -e go ]; do sleep 0.1; done\nprintf '{\"done\": true}'\n",
     );
-    let client = deployment.project(SLOW_CLIENT);
+    let client = project(&deployment, SLOW_CLIENT);
     let (_folder, mut tracker) = deployment.agents();
     let _executor = serve(&worker, &["--roles", "executor"]);
 
@@ -245,9 +184,9 @@ fn a_run_outlives_the_tracker_that_began_it() {
 #[test]
 fn a_capability_without_a_worker_queues_its_work() {
     let deployment = Deployment::start();
-    let worker = deployment.project(SLOW);
+    let worker = project(&deployment, SLOW);
     worker.write("work.sh", "printf '{\"done\": true}'\n");
-    let client = deployment.project(SLOW_CLIENT);
+    let client = project(&deployment, SLOW_CLIENT);
     let _agents = deployment.agents();
     // It announces what it can do, and goes.
     let mut announced = serve(&worker, &["--roles", "executor"]);

@@ -23,7 +23,7 @@ pub(crate) const REPLY_TO: &str = "Foreplan-Reply";
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// What a deployment says to a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It is durable.
@@ -33,7 +33,7 @@ pub enum Answer {
 }
 
 /// Why a command changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, schemars::JsonSchema)]
 #[serde(tag = "code", content = "detail", rename_all = "snake_case")]
 pub enum Refusal {
     /// The run refuses it.

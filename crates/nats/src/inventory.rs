@@ -26,7 +26,7 @@ const BEAT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a pool of executors can do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Announcement {
     /// The project.
     pub project: String,
@@ -40,11 +40,14 @@ pub struct Announcement {
 }
 
 /// A worker's sign of life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Alive {
-    roles: Vec<String>,
-    project: String,
-    capabilities: Vec<Capability>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Alive {
+    /// `planner`, `executor`, `replanner`, `tracker`.
+    pub roles: Vec<String>,
+    /// The project of an executor.
+    pub project: String,
+    /// What an executor serves.
+    pub capabilities: Vec<Capability>,
 }
 
 /// What the deployment can do, as last heard. Copies are the same.

@@ -33,7 +33,7 @@ pub use bus::{BusOptions, NatsBus};
 pub use client::{Answer, Client, Refusal};
 pub use connection::{Connection, Options, Tls, VERSION_FLOOR};
 pub use error::Error;
-pub use inventory::{Announcement, Registry};
+pub use inventory::{Alive, Announcement, Registry};
 pub use journal::NatsJournal;
 pub use payloads::NatsPayloads;
 pub use setup::{Part, PartState, Setup};

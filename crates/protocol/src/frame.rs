@@ -1,12 +1,13 @@
 //! A message as it leaves a process: JSON with its header.
 
 use foreplan_core::payload::ENTRY_BYTES_MAX;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Header, Message, VERSION};
 
 /// A message with its header: `{"header": {…}, "body": {…}}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
     /// What travels with it.
     pub header: Header,

@@ -17,11 +17,12 @@ use foreplan_core::{
     review::{ReviewOutcome, ReviewSubject},
     tool::Effect,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Everything that goes over the bus.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum Message {
     /// Tracker → planner.
@@ -55,7 +56,7 @@ pub enum Message {
 }
 
 /// Asks for a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanRequest {
     /// The run.
     pub run: RunId,
@@ -72,7 +73,7 @@ pub struct PlanRequest {
 }
 
 /// Asks what to do about a plan that does not hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplanRequest {
     /// The run.
     pub run: RunId,
@@ -85,11 +86,12 @@ pub struct ReplanRequest {
 }
 
 /// What is known when a plan is looked at again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplanContext {
     /// Why.
     pub trigger: Arc<Trigger>,
     /// The plan in force, if there is one.
+    #[schemars(with = "Option<Plan>")]
     pub plan: Option<Arc<CompiledPlan>>,
     /// Outputs of the steps that are done.
     pub outputs: BTreeMap<StepId, Output>,
@@ -107,7 +109,7 @@ pub struct ReplanContext {
 }
 
 /// Asks a model for a judgement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReviewRequest {
     /// The run.
     pub run: RunId,
@@ -122,7 +124,7 @@ pub struct ReviewRequest {
 }
 
 /// Asks for one step to be run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepRequest {
     /// The run.
     pub run: RunId,
@@ -152,7 +154,7 @@ pub struct StepRequest {
 }
 
 /// What an executor is asked to do. In JSON its fields stand beside those of the request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum StepWork {
     /// One call.
@@ -170,7 +172,7 @@ pub enum StepWork {
 }
 
 /// What an agent step works with, and nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentWork {
     /// The digest that the specialist must have: its model and its own instructions.
     pub digest: Digest,
@@ -195,7 +197,7 @@ pub struct AgentWork {
 }
 
 /// A tool that an agent step lists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListedTool {
     /// Its name.
     pub tool: ToolName,
@@ -210,7 +212,7 @@ fn no_project() -> Arc<str> {
 }
 
 /// Stops an attempt whose result is no longer wanted. A hint: the journal is the truth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancel {
     /// The run.
     pub run: RunId,
@@ -221,7 +223,7 @@ pub struct Cancel {
 }
 
 /// Asks whether an irreversible call may be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PermitRequest {
     /// The run.
     pub run: RunId,
@@ -235,7 +237,7 @@ pub struct PermitRequest {
 }
 
 /// Says whether an irreversible call may be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PermitAnswer {
     /// The run.
     pub run: RunId,
@@ -251,7 +253,7 @@ pub struct PermitAnswer {
 }
 
 /// What planners, replanners and executors answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
     /// A planner's.
@@ -305,7 +307,7 @@ pub enum Reply {
 }
 
 /// What a planner answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanOutcome {
     /// A plan, not yet checked.

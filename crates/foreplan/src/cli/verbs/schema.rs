@@ -32,6 +32,13 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("finding", || schema_for!(Finding)),
     ("tool", || schema_for!(ToolDescriptor)),
     ("diff", || schema_for!(PlanDiff)),
+    ("message", || schema_for!(foreplan_protocol::Frame)),
+    #[cfg(feature = "nats")]
+    ("announcement", || schema_for!(foreplan_nats::Announcement)),
+    #[cfg(feature = "nats")]
+    ("worker", || schema_for!(foreplan_nats::Alive)),
+    #[cfg(feature = "nats")]
+    ("answer", || schema_for!(foreplan_nats::Answer)),
     ("line.version", || schema_for!(VersionLine)),
     ("line.progress", || schema_for!(ProgressLine)),
     ("line.run", || schema_for!(RunLine)),

@@ -1,0 +1,118 @@
+//! A deployment of processes over a real server.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use foreplan_testkit::nats::NatsServer;
+
+use crate::Project;
+
+/// A server with a deployment set up on it.
+pub struct Deployment {
+    /// The server.
+    pub server: NatsServer,
+}
+
+/// A process that serves, killed when dropped.
+pub struct Serving {
+    child: Child,
+}
+
+impl Deployment {
+    /// Starts a server, and sets a deployment up whose lost workers are noticed soon.
+    ///
+    /// # Panics
+    ///
+    /// If either fails.
+    #[must_use]
+    pub fn start() -> Self {
+        let server = NatsServer::start();
+        let set_up = Project::empty().on(&server.url()).foreplan(&["nats", "setup", "--ack-wait", "3s"]);
+        assert_eq!(set_up.code, 0, "{set_up:?}");
+        Self { server }
+    }
+
+    /// Starts a process without a project: all roles but the executor's.
+    #[must_use]
+    pub fn agents(&self) -> (Project, Serving) {
+        let folder = Project::empty().on(&self.server.url());
+        let serving = serve(&folder, &["--roles", "planner,replanner,tracker"]);
+        (folder, serving)
+    }
+}
+
+/// Starts `foreplan serve` in a project, and returns once it serves.
+#[must_use]
+pub fn serve(project: &Project, args: &[&str]) -> Serving {
+    Serving::wait(project.start(&[&["serve"], args].concat()), "Serving as")
+}
+
+impl Serving {
+    /// Starts a command, and returns once it has said a line that begins with `word`, on stdout or,
+    /// of `foreplan`, on stderr.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or ends without having said it.
+    #[must_use]
+    pub fn start(command: &mut Command, word: &str) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::wait(child.expect("the program starts"), word)
+    }
+
+    fn wait(mut child: Child, word: &str) -> Self {
+        let (said, lines) = std::sync::mpsc::channel();
+        let pipes: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|pipe| Box::new(pipe) as _),
+            child.stderr.take().map(|pipe| Box::new(pipe) as _),
+        ];
+        for pipe in pipes.into_iter().flatten() {
+            let said = said.clone();
+            // What it says later must not fill the pipe.
+            std::thread::spawn(move || {
+                BufReader::new(pipe).lines().map_while(Result::ok).for_each(|line| drop(said.send(line)));
+            });
+        }
+        drop(said);
+        let serving = Self { child };
+        let mut before = Vec::new();
+        for line in lines {
+            if line.starts_with(word) {
+                return serving;
+            }
+            before.push(line);
+        }
+        panic!("it does not say `{word}`: {before:?}");
+    }
+
+    /// Returns its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Tells it to stop, and returns its exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be told.
+    pub fn stop(&mut self) -> Option<i32> {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it cannot be told to stop");
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
