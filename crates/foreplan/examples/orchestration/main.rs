@@ -9,7 +9,10 @@
 //! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`;
 //! * `--size N`: steps of the chain, width of the fan, or number of runs;
 //! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store;
-//! * `--traces file`: each run's trace is exported meanwhile, to files beside the store.
+//! * `--traces file`: each run's trace is exported meanwhile, to files beside the store;
+//! * `--workload models`: one task by a plan and by a step-by-step agent, over a model server that takes
+//!   20 ms for an answer; `--mode` is `plan`, `react` or `react-parallel`, without it all of them side by
+//!   side, a line each; `--tool-ms N` says how long each tool takes.
 //!
 //! A warm-up round is not counted. `wall_s` is the median round, and `steps` are those of one round.
 //! `ok` holds only if every step ran exactly once with the right data, and every journal verifies.
@@ -17,24 +20,39 @@
 //! on this machine at this moment.
 
 mod floor;
+mod models;
 mod workload;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use foreplan::Traces;
-use foreplan_journal::{Options, Store, SyncMode};
+use foreplan_journal::{Store, SyncMode};
 use foreplan_telemetry::FileSink;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::workload::{Kind, Workload};
+use crate::{
+    models::Way,
+    workload::{Kind, Workload},
+};
 
 /// The allocator of the `foreplan` binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What was asked for on the command line.
+enum Job {
+    Agents(Settings),
+    Models { ways: Vec<Way>, tool: Duration, rounds: usize },
+}
+
+/// A workload without models.
 struct Settings {
     kind: Kind,
     mode: Mode,
@@ -71,52 +89,100 @@ impl Mode {
     }
 }
 
-impl Settings {
+/// Options and their values, each of which is asked for by name.
+struct Options(Vec<(String, String)>);
+
+impl Options {
+    const NAMES: [&str; 8] =
+        ["--workload", "--mode", "--size", "--rounds", "--threads", "--dir", "--traces", "--tool-ms"];
+
     fn parse(mut args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let (mut kind, mut mode, mut size, mut rounds, mut dir) = (None, Mode::Memory, None, 11, None);
-        let (mut threads, mut traces) = (threads, false);
+        let mut given = Vec::new();
         while let Some(name) = args.next() {
-            let value = args.next().with_context(|| format!("`{name}` needs a value"))?;
-            let number = || value.parse::<usize>().ok().filter(|n| *n > 0);
-            let number = || number().with_context(|| format!("`{name} {value}` is no number above 0"));
-            match name.as_str() {
-                "--workload" => kind = Some(Kind::parse(&value)?),
-                "--mode" => {
-                    let known = Mode::ALL.iter().find(|(name, _)| *name == value);
-                    mode = known.with_context(|| format!("`{value}` is no mode"))?.1;
-                }
-                "--size" => size = Some(number()?),
-                "--rounds" => rounds = number()?,
-                "--threads" => threads = number()?,
-                "--dir" => dir = Some(PathBuf::from(&value)),
-                "--traces" if value == "file" => traces = true,
-                _ => bail!(
-                    "`{name}` is no option; there are --workload --mode --size --rounds --threads --dir --traces"
-                ),
+            if !Self::NAMES.contains(&name.as_str()) {
+                bail!("`{name}` is no option; there are {}", Self::NAMES.join(" "));
             }
+            let value = args.next().with_context(|| format!("`{name}` needs a value"))?;
+            given.push((name, value));
         }
-        let kind = kind.context("say which `--workload`: chain, fan, many or latency")?;
-        Ok(Self { kind, mode, size: size.unwrap_or(kind.size()), rounds, threads, dir, traces })
+        Ok(Self(given))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().rfind(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str) -> anyhow::Result<Option<usize>> {
+        let number = |text: &str| text.parse().with_context(|| format!("`{name} {text}` is no number"));
+        self.text(name).map(number).transpose()
+    }
+
+    /// Returns what one of these names stands for.
+    fn known<T: Copy>(&self, name: &str, known: &[(&str, T)]) -> anyhow::Result<Option<T>> {
+        let find = |text: &str| {
+            let found = known.iter().find(|(name, _)| *name == text);
+            let names = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            found.map(|(_, value)| *value).with_context(|| format!("`{name} {text}`: there are {}", names()))
+        };
+        self.text(name).map(find).transpose()
     }
 }
 
+impl Job {
+    fn parse(args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
+        let options = Options::parse(args)?;
+        let rounds = options.number("--rounds")?.unwrap_or(11).max(1);
+        if options.text("--workload") == Some("models") {
+            let way = options.known("--mode", &Way::ALL)?;
+            let ways = way.map_or_else(|| Way::ALL.map(|(_, way)| way).to_vec(), |way| vec![way]);
+            let tool = Duration::from_millis(options.number("--tool-ms")?.unwrap_or(0) as u64);
+            return Ok(Self::Models { ways, tool, rounds });
+        }
+        let kind = options
+            .text("--workload")
+            .context("say which `--workload`: chain, fan, many, latency or models")?;
+        let kind = Kind::parse(kind)?;
+        Ok(Self::Agents(Settings {
+            kind,
+            mode: options.known("--mode", &Mode::ALL)?.unwrap_or(Mode::Memory),
+            size: options.number("--size")?.unwrap_or(kind.size()).max(1),
+            rounds,
+            threads: options.number("--threads")?.unwrap_or_else(cores).max(1),
+            dir: options.text("--dir").map(PathBuf::from),
+            traces: options.known("--traces", &[("file", true)])?.unwrap_or(false),
+        }))
+    }
+
+    fn threads(&self) -> usize {
+        match self {
+            Self::Agents(settings) => settings.threads,
+            Self::Models { .. } => cores(),
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn main() -> ExitCode {
-    let measured = Settings::parse(std::env::args().skip(1)).and_then(|settings| {
-        let mut runtime = match settings.threads {
+    let measured = Job::parse(std::env::args().skip(1)).and_then(|job| {
+        let threads = job.threads();
+        let mut runtime = match threads {
             1 => tokio::runtime::Builder::new_current_thread(),
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
-        if settings.threads > 1 {
-            runtime.worker_threads(settings.threads);
+        if threads > 1 {
+            runtime.worker_threads(threads);
         }
         // A worker of the runtime drives the main future too, not the thread that waits for it.
-        runtime.enable_all().build()?.block_on(async { tokio::spawn(measure(settings)).await? })
+        runtime.enable_all().build()?.block_on(async { tokio::spawn(measure(job)).await? })
     });
     match measured {
-        Ok(line) => {
-            println!("{line}");
-            if line["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok(lines) => {
+            lines.iter().for_each(|line| println!("{line}"));
+            let ok = lines.iter().all(|line| line["ok"] == true);
+            if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("orchestration: {error:#}");
@@ -125,14 +191,27 @@ fn main() -> ExitCode {
     }
 }
 
-async fn measure(settings: Settings) -> anyhow::Result<Value> {
+async fn measure(job: Job) -> anyhow::Result<Vec<Value>> {
+    match job {
+        Job::Agents(settings) => Ok(vec![measure_agents(settings).await?]),
+        Job::Models { ways, tool, rounds } => {
+            let mut lines = Vec::new();
+            for way in ways {
+                lines.push(models::measure(way, tool, rounds).await?);
+            }
+            Ok(lines)
+        }
+    }
+}
+
+async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     let folder = match &settings.dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
     let store = match settings.mode.sync() {
         None => Store::memory(),
-        Some(sync) => Store::open(folder.path(), Options { sync, ..Options::default() })?,
+        Some(sync) => Store::open(folder.path(), foreplan_journal::Options { sync, ..Default::default() })?,
     };
     let workload = Workload::new(settings.kind, settings.size);
     let mut traces = Traces::default();
