@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use foreplan_testkit::{ModelServer, Reply};
+use foreplan_testkit::{ModelServer, Reply, copy_project};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -147,4 +147,122 @@ async fn a_session_file_that_is_not_there_is_a_usage_error() {
     assert!(shown(&run).contains("none.jsonl"), "{}", shown(&run));
     let both = ["run", "--replay-models", "a", "--record-models", "b"];
     assert_eq!(foreplan(folder.path(), None, &both).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_question_of_the_planner_is_answered_on_the_command_line() {
+    let server = ModelServer::start().await;
+    let question = json!({"answer": {"kind": "question", "question": "Which number?"}});
+    server.script([Reply::json(&question), Reply::json(&plan())]);
+    let folder = project(&server);
+
+    let asked = foreplan(folder.path(), Some(KEY), &["run"]).await;
+    let text = shown(&asked);
+    assert_eq!(asked.status.code(), Some(3), "{text}");
+    assert!(text.contains("Which number?") && text.contains("foreplan answer"), "{text}");
+
+    let answered = foreplan(folder.path(), Some(KEY), &["answer", "last", "plan", "twenty-one"]).await;
+    let text = shown(&answered);
+    assert!(answered.status.success() && text.contains("42"), "{text}");
+    assert!(server.asked()[1].says("twenty-one") && server.asked().len() == 2);
+}
+
+#[tokio::test]
+async fn a_replanning_model_is_asked_once_about_a_failed_step() {
+    let server = ModelServer::start().await;
+    let mut first = plan();
+    first["answer"]["steps"][0]["expect"] = json!("output.doubled > 100");
+    let mut step = first["answer"]["steps"][0].clone();
+    step["input"]["n"]["value"] = json!(60);
+    let retry = json!({"decision": {"kind": "retry", "reason": "the number was too small", "step": step}});
+    server.script([Reply::json(&first), Reply::json(&retry)]);
+    let folder = project(&server);
+
+    let run = foreplan(folder.path(), Some(KEY), &["run"]).await;
+    let text = shown(&run);
+    assert!(run.status.success() && text.contains("120"), "{text}");
+    assert!(text.contains("the number was too small"), "{text}");
+    assert_eq!(server.asked().len(), 2);
+}
+
+/// Copies an example whose models are all this server.
+fn example(name: &str, server: &ModelServer) -> tempfile::TempDir {
+    let folder = copy_project(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples").join(name));
+    let path = folder.path().join("foreplan.toml");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &format!("\n[models.openai]\nbase_url = \"{}\"\n", server.base_url());
+    std::fs::write(path, text).unwrap();
+    folder
+}
+
+fn step(id: &str, tool: &str, input: Value, needs: &[&str]) -> Value {
+    json!({
+        "id": id, "title": id, "tool": tool, "input": input, "needs": needs, "when": null, "for_each": null,
+        "expect": null,
+    })
+}
+
+fn answer(steps: &[Value], result: &str) -> Reply {
+    Reply::json(&json!({"answer": {
+        "kind": "plan", "rationale": "", "steps": steps, "result": {"ref": result},
+    }}))
+}
+
+async fn by_model(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foreplan"));
+    command.args(["run", "--planner", "model=openai/gpt-4.1", "--approve", "auto"]).args(arguments);
+    command.current_dir(folder).env("OPENAI_API_KEY", KEY).stdin(Stdio::null());
+    tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_support_report_is_planned_by_a_model_as_its_readme_says() {
+    let server = ModelServer::start().await;
+    let steps = [
+        step("load", "load_tickets", json!({}), &[]),
+        step("count", "count_intents", json!({"tickets": {"ref": "load.tickets"}}), &[]),
+        step("top", "find_top_intent", json!({"intent_counts": {"ref": "count.intent_counts"}}), &[]),
+        step(
+            "draft",
+            "draft_report",
+            json!({
+                "tickets": {"ref": "load.tickets"},
+                "top_intents": {"ref": "top.top_intents"}, "top_count": {"ref": "top.top_count"},
+            }),
+            &[],
+        ),
+    ];
+    server.script([answer(&steps, "draft.report")]);
+    let folder = example("support-report", &server);
+    let run = by_model(folder.path(), &[]).await;
+    let text = shown(&run);
+    assert!(run.status.success(), "{text}");
+    assert!(text.contains("refund") && text.contains("1 model call"), "{text}");
+    assert_eq!(server.asked()[0].model(), "gpt-4.1");
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn the_release_is_planned_by_a_model_under_the_guidance_of_the_project() {
+    let server = ModelServer::start().await;
+    let of = |build: &str| json!({"service": {"value": "web"}, "version": {"ref": "params.version"}, "build": {"ref": build}});
+    let steps = [
+        step(
+            "build",
+            "build",
+            json!({"service": {"value": "web"}, "version": {"ref": "params.version"}}),
+            &[],
+        ),
+        step("smoke", "smoke_test", of("build.build"), &[]),
+        step("deploy", "deploy", of("build.build"), &["smoke"]),
+        step("verify", "verify_release", of("deploy.build"), &[]),
+    ];
+    server.script([answer(&steps, "deploy.live")]);
+    let folder = example("release-checklist", &server);
+    let run = by_model(folder.path(), &["--param", "version=1.4.2"]).await;
+    let text = shown(&run);
+    assert!(run.status.success() && text.contains("1.4.2"), "{text}");
+    assert!(server.asked()[0].says("Nothing goes live that has not been built"));
+    let deploys = std::fs::read_to_string(folder.path().join("state/deploy.log")).unwrap();
+    assert_eq!(deploys.lines().count(), 1, "{deploys}");
 }

@@ -10,6 +10,7 @@ mod file;
 mod models;
 mod params;
 mod plan_file;
+mod planner;
 mod resolve;
 mod source;
 mod telemetry;
@@ -26,6 +27,7 @@ pub use file::{
 pub use models::ModelSection;
 pub use params::parse as parse_param;
 pub use plan_file::PlanFile;
+pub use planner::PlannerName;
 pub use resolve::{Overrides, Project};
 pub use source::Source;
 pub use telemetry::TelemetrySection;

@@ -12,7 +12,9 @@ use foreplan_core::{
 };
 use serde_json::{Map, Value};
 
-use super::{Error, FILE_NAME, File, PlanFile, PlannerKind, Problem, Source, find, nearest, params};
+use super::{
+    Error, FILE_NAME, File, PlanFile, PlannerKind, PlannerName, Problem, Source, find, nearest, params,
+};
 
 /// A project: its file, read and checked, and the folder that it lies in.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Project {
 pub struct Overrides {
     /// What the run is for.
     pub goal: Option<String>,
+    /// Who plans.
+    pub planner: PlannerName,
     /// The artifacts wanted.
     pub produce: Vec<String>,
     /// Params as text, `name` and value.
@@ -197,6 +201,17 @@ impl Project {
         let section = &self.file.planner;
         if let Some(plan) = &overrides.plan {
             return Ok(PlannerSpec::Runbook { plan: plan.clone() });
+        }
+        match &overrides.planner {
+            PlannerName::Project => {}
+            PlannerName::Derive(wanted) if !wanted.is_empty() => {
+                return Ok(PlannerSpec::Derive { produce: wanted.clone() });
+            }
+            PlannerName::Derive(_) => return self.derive(overrides),
+            PlannerName::Runbook(path) => {
+                return Ok(PlannerSpec::Runbook { plan: Arc::new(PlanFile::read(path)?.plan) });
+            }
+            PlannerName::Model(model) => return Ok(PlannerSpec::Model { model: model.clone() }),
         }
         match section.kind {
             PlannerKind::Derive => self.derive(overrides),

@@ -1,6 +1,5 @@
 //! What a person types. Help texts are part of the contract: short, in the imperative.
 
-mod planner;
 mod verbs;
 
 use std::path::PathBuf;
@@ -8,12 +7,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreplan_core::goal::ApprovalMode;
 
-pub use planner::PlannerName;
 pub use verbs::{
     AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
-    EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, ProjectArg, PruneArgs,
-    RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg, RunArgs,
-    RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
+    EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, PlannerArg, ProjectArg,
+    PruneArgs, RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg,
+    RunArgs, RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
 #[cfg(feature = "nats")]
 pub use verbs::{DeadArgs, NatsVerb, ServeArgs, SetupArgs};

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use foreplan_core::{digest::Digest, goal::ApprovalMode, id::StepId};
 
-use super::{PlannerName, approval_mode, name_and_value};
+use super::{approval_mode, name_and_value};
+use crate::config::PlannerName;
 
 /// A project as an argument.
 #[derive(Clone, Debug, Args)]
@@ -29,6 +30,14 @@ pub struct IntentArgs {
     pub params: Vec<(String, String)>,
 }
 
+/// Who plans a run.
+#[derive(Clone, Debug, Args)]
+pub struct PlannerArg {
+    /// Who plans: project, derive[=ARTIFACT,…], runbook=FILE or model=PROVIDER/NAME
+    #[arg(long, value_name = "PLANNER", default_value = "project", hide_default_value = true)]
+    pub planner: PlannerName,
+}
+
 /// Who carries a run on.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct DetachArg {
@@ -46,6 +55,9 @@ pub struct RunArgs {
     /// What it is for.
     #[command(flatten)]
     pub intent: IntentArgs,
+    /// Who plans.
+    #[command(flatten)]
+    pub planner: PlannerArg,
     /// The same key is the same run
     #[arg(long)]
     pub key: Option<String>,
@@ -66,6 +78,9 @@ pub struct PlanArgs {
     /// What it is for.
     #[command(flatten)]
     pub intent: IntentArgs,
+    /// Who plans.
+    #[command(flatten)]
+    pub planner: PlannerArg,
     /// Write the plan with its envelope to a file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

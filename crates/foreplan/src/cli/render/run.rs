@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use foreplan_core::{
     id::{PLAN_STEP, StepId},
-    view::{RunView, Status, StepStatus, StepView, WaitKind, WaitView},
+    view::{RunView, Status, StepStatus, StepView, UsageView, WaitKind, WaitView},
 };
 
 use super::{Cell, Look, indent, table, value};
@@ -53,6 +53,9 @@ pub fn show(look: &Look, view: &RunView, context: bool) -> String {
     if let Some(result) = &view.result {
         let _ = write!(text, "\nResult\n{}", indent(&value(result), "  "));
     }
+    if view.ended_at.is_some() && view.usage.model_calls > 0 {
+        let _ = write!(line, "\n  {}", receipt(&view.usage));
+    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.status != Status::Succeeded) {
         let _ = writeln!(text, "\n{}", look.paint.paint(Tone::Bad, &format!("Why: {}", clean_lines(reason))));
     }
@@ -87,15 +90,7 @@ fn head(view: &RunView) -> Vec<Vec<Cell>> {
 
 fn tail(look: &Look, view: &RunView) -> String {
     let mut text = String::from("\n");
-    let usage = &view.usage;
-    let _ = write!(text, "{}", count(usage.model_calls as usize, "model call"));
-    let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
-    if tokens > 0 {
-        let _ = write!(text, ", {tokens} tokens, {}", dollars(usage.cost_microusd));
-    }
-    if usage.react_calls_at_least > 0 {
-        let _ = write!(text, " (a step-by-step agent: at least {})", usage.react_calls_at_least);
-    }
+    text.push_str(&receipt(&view.usage));
     let entries = view.journal.entries;
     let _ = write!(text, ", {entries} journal {}", if entries == 1 { "entry" } else { "entries" });
     if let Some(head) = view.journal.head {
@@ -107,6 +102,19 @@ fn tail(look: &Look, view: &RunView) -> String {
         text.push_str(&waiting(look, view));
     } else if let Some(next) = look.hints.next(view) {
         let _ = writeln!(text, "\nNext: {next}");
+    }
+    text
+}
+
+/// Returns what the models cost, beside what a step-by-step agent would have asked them.
+fn receipt(usage: &UsageView) -> String {
+    let mut text = count(usage.model_calls as usize, "model call");
+    let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+    if tokens > 0 {
+        let _ = write!(text, ", {tokens} tokens, {}", dollars(usage.cost_microusd));
+    }
+    if usage.react_calls_at_least > 0 {
+        let _ = write!(text, " (a step-by-step agent: at least {})", usage.react_calls_at_least);
     }
     text
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::{
-        args::{ApplyArgs, IntentArgs, PlanArgs, PlanFileArgs, RunArgs},
+        args::{ApplyArgs, IntentArgs, PlanArgs, PlanFileArgs, PlannerArg, RunArgs},
         error::Failure,
         exit::Exit,
         lines::{CheckLine, FindingLine, PlanLine},
@@ -31,7 +31,8 @@ use crate::{
 ///
 /// If the run cannot be accepted or carried on.
 pub(crate) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, Failure> {
-    let overrides = Overrides { approval: args.approve, key: args.key.clone(), ..overrides(&args.intent) };
+    let overrides =
+        Overrides { approval: args.approve, key: args.key.clone(), ..overrides(&args.intent, &args.planner) };
     let spec = session.place.project.spec(&overrides)?;
     begin(session, spec, args.detach.detach).await
 }
@@ -42,7 +43,7 @@ pub(crate) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, F
 ///
 /// If there is no plan, or it cannot be written.
 pub(crate) async fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit, Failure> {
-    let spec = Arc::new(session.place.project.spec(&overrides(&args.intent))?);
+    let spec = Arc::new(session.place.project.spec(&overrides(&args.intent, &args.planner))?);
     let planned = session.system.plan(Arc::clone(&spec)).await?;
     let by = planned.by;
     let (plan, envelope, findings) = taken_apart(planned.proposal)?;
@@ -213,8 +214,9 @@ pub(super) async fn detached(session: &mut Session, run: RunId) -> Result<Exit, 
     Ok(Exit::Ok)
 }
 
-fn overrides(intent: &IntentArgs) -> Overrides {
+fn overrides(intent: &IntentArgs, planner: &PlannerArg) -> Overrides {
     Overrides {
+        planner: planner.planner.clone(),
         goal: intent.goal.clone(),
         produce: intent.produce.clone(),
         params: intent.params.clone(),

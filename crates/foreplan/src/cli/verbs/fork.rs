@@ -11,14 +11,8 @@ use foreplan_core::{
 use uuid::Uuid;
 
 use crate::{
-    cli::{
-        args::{ForkArgs, PlannerName},
-        error::Failure,
-        exit::Exit,
-        paint::count,
-        session::Session,
-    },
-    config::{Overrides, PlanFile},
+    cli::{args::ForkArgs, error::Failure, exit::Exit, paint::count, session::Session},
+    config::{Overrides, PlanFile, PlannerName},
     system,
 };
 

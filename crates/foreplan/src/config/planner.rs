@@ -1,13 +1,14 @@
-//! The planner of a fork, as a person names it.
+//! A planner, as a person names it on the command line.
 
 use std::{path::PathBuf, str::FromStr};
 
-/// The planner of a fork, as a person names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A planner, as a person names it on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PlannerName {
     /// The one that the project file names now.
+    #[default]
     Project,
-    /// The one that derives; empty: it wants what the origin wanted.
+    /// The one that derives; empty: it wants what was wanted anyway.
     Derive(Vec<String>),
     /// A plan file.
     Runbook(PathBuf),
