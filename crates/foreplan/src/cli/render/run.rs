@@ -53,9 +53,6 @@ pub fn show(look: &Look, view: &RunView, context: bool) -> String {
     if let Some(result) = &view.result {
         let _ = write!(text, "\nResult\n{}", indent(&value(result), "  "));
     }
-    if view.ended_at.is_some() && view.usage.model_calls > 0 {
-        let _ = write!(line, "\n  {}", receipt(&view.usage));
-    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.status != Status::Succeeded) {
         let _ = writeln!(text, "\n{}", look.paint.paint(Tone::Bad, &format!("Why: {}", clean_lines(reason))));
     }
@@ -235,6 +232,9 @@ pub fn ending(look: &Look, view: &RunView) -> String {
     }
     if let Some(end) = view.ended_at {
         let _ = write!(line, ", {}", span(end.since(view.created_at)));
+    }
+    if view.ended_at.is_some() && view.usage.model_calls > 0 {
+        let _ = write!(line, "\n  {}", receipt(&view.usage));
     }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.status != Status::Succeeded) {
         let _ = write!(line, "\n  {}", clean_lines(reason));
