@@ -18,6 +18,9 @@ pub struct Deployment {
 /// A process that serves, killed when dropped.
 pub struct Serving {
     child: Child,
+    /// What it said of itself when it began: of `foreplan serve`, the name under which the deployment
+    /// knows it.
+    pub name: String,
 }
 
 impl Deployment {
@@ -46,7 +49,7 @@ impl Deployment {
 /// Starts `foreplan serve` in a project, and returns once it serves.
 #[must_use]
 pub fn serve(project: &Project, args: &[&str]) -> Serving {
-    Serving::wait(project.start(&[&["serve"], args].concat()), "Serving as")
+    Serving::said(project.start(&[&["serve"], args].concat()), "Serving as")
 }
 
 impl Serving {
@@ -59,10 +62,10 @@ impl Serving {
     #[must_use]
     pub fn start(command: &mut Command, word: &str) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Self::wait(child.expect("the program starts"), word)
+        Self::said(child.expect("the program starts"), word)
     }
 
-    fn wait(mut child: Child, word: &str) -> Self {
+    fn said(mut child: Child, word: &str) -> Self {
         let (said, lines) = std::sync::mpsc::channel();
         let pipes: [Option<Box<dyn std::io::Read + Send>>; 2] = [
             child.stdout.take().map(|pipe| Box::new(pipe) as _),
@@ -76,10 +79,11 @@ impl Serving {
             });
         }
         drop(said);
-        let serving = Self { child };
+        let mut serving = Self { child, name: String::new() };
         let mut before = Vec::new();
         for line in lines {
-            if line.starts_with(word) {
+            if let Some(rest) = line.strip_prefix(word) {
+                serving.name = rest.trim().to_owned();
                 return serving;
             }
             before.push(line);
@@ -91,6 +95,26 @@ impl Serving {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal: `TERM`, `STOP`, `CONT`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it cannot be sent {name}");
+    }
+
+    /// Waits until it ends, and returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+
+    /// Returns whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Kills it.
@@ -105,9 +129,8 @@ impl Serving {
     ///
     /// If it cannot be told.
     pub fn stop(&mut self) -> Option<i32> {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it cannot be told to stop");
-        self.child.wait().ok().and_then(|status| status.code())
+        self.signal("TERM");
+        self.wait()
     }
 }
 

@@ -2,11 +2,14 @@
 
 mod deployment;
 mod jaeger;
+mod proxy;
 pub mod python;
+mod raw;
 
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -14,6 +17,8 @@ use tempfile::TempDir;
 
 pub use deployment::{Deployment, Serving, serve};
 pub use jaeger::Jaeger;
+pub use proxy::Proxy;
+pub use raw::{Raw, Taken};
 
 /// A copy of an example, with the binary that is under test.
 pub struct Project {
@@ -38,6 +43,12 @@ impl Project {
     pub fn example(name: &str) -> Self {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
         Self { folder: foreplan_testkit::copy_project(examples.join(name)), env: Vec::new() }
+    }
+
+    /// Copies a project.
+    #[must_use]
+    pub fn copy(folder: &str) -> Self {
+        Self { folder: foreplan_testkit::copy_project(folder), env: Vec::new() }
     }
 
     /// Returns an empty folder.
@@ -125,6 +136,22 @@ impl Project {
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env_remove("FOREPLAN_PROJECT").env("NO_COLOR", "1").env("USER", "tester");
         command
+    }
+}
+
+/// Longer than anything in a test takes, even on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something holds that other processes bring about.
+///
+/// # Panics
+///
+/// If it takes too long.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

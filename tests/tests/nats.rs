@@ -1,26 +1,13 @@
 //! Processes of their own over a real server: clients, trackers, and executors that share no files.
 
-use std::time::{Duration, Instant};
-
 use foreplan_testkit::nats::NatsServer;
-use foreplan_tests::{Deployment, Done, Project, serve};
+use foreplan_tests::{Deployment, Done, Project, serve, wait_until};
 use serde_json::Value;
-
-/// Longer than anything here takes, even on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn project(deployment: &Deployment, toml: &str) -> Project {
     let project = Project::empty().on(&deployment.server.url());
     project.write("foreplan.toml", toml);
     project
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come true");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn step<'a>(view: &'a Value, id: &str) -> &'a Value {
@@ -143,7 +130,15 @@ fn a_worker_killed_in_the_middle_of_its_step_is_lost_and_another_repeats_the_ste
     let mut doomed = serve(&first, &["--roles", "executor"]);
 
     succeeded(&client.foreplan(&["run", "--detach"]));
-    wait_until("the step starts", || first.path().join("started").exists());
+    let mut named = None;
+    wait_until("`show` names the worker", || {
+        named = client.show("last")["steps"][0]["worker"].as_str().map(str::to_owned);
+        named.is_some()
+    });
+    let named = named.unwrap_or_default();
+    assert_eq!(named, doomed.name, "the worker that has the step");
+    assert!(first.path().join("started").exists(), "it is in the middle of its step");
+    assert!(client.foreplan(&["show", "last"]).stdout.contains(&format!("at {named}")));
     doomed.kill();
     let _spare = serve(&second, &["--roles", "executor"]);
     let watched = client.foreplan(&["watch", "last", "--exit-status"]);

@@ -31,6 +31,13 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Ends serving a subject.
     fn leave(&self, subject: &Subject);
+
+    /// Keeps a message that cannot be processed, for people to look at. A bus inside one process keeps
+    /// nothing: its journal says what happened.
+    fn bury<'a>(&'a self, why: &'static str, message: &'a Message) -> BoxFuture<'a, ()> {
+        tracing::warn!(why, ?message, "a message cannot be processed");
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Takes messages from the bus. It must only queue them: it is called on the sender's task.

@@ -3,7 +3,7 @@
 //! Its actor supervises the factories: one that dies is started again, and the attempts that it had
 //! in hand answer for themselves.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use foreplan_bus::{Bus, Consumer};
 use foreplan_core::id::{RunId, StepId};
@@ -17,6 +17,7 @@ use crate::{
     attempts::{AttemptKey, Attempts},
     clock::{Clock, system_clock},
     pool::{Inbox, Pool, Shared},
+    worker::PERMIT_WAIT,
 };
 
 /// Returns where the tools of one attempt write what they print.
@@ -32,12 +33,15 @@ pub struct Options {
     pub models: Option<Arc<dyn Models>>,
     /// The process, where there are several: it stands before the name of each worker.
     pub process: Option<String>,
+    /// How long a permit that was asked for counts: shorter than the time after which a silent worker
+    /// is taken for lost, since its call may be permitted to another one then.
+    pub permit_wait: Duration,
 }
 
 impl Default for Options {
     /// The system's clock, no log, and no models.
     fn default() -> Self {
-        Self { clock: system_clock(), log: None, models: None, process: None }
+        Self { clock: system_clock(), log: None, models: None, process: None, permit_wait: PERMIT_WAIT }
     }
 }
 
@@ -64,10 +68,11 @@ impl Executor {
         payloads: Arc<dyn Payloads>,
         options: Options,
     ) -> Result<ExecutorHandle, Error> {
-        let Options { clock, log, models, process } = options;
+        let Options { clock, log, models, process, permit_wait } = options;
         let specialists = toolbox.specialists().to_vec();
         let attempts = Attempts::default();
-        let shared = Arc::new(Shared { bus, toolbox, payloads, attempts, clock, log, models, process });
+        let shared =
+            Arc::new(Shared { bus, toolbox, payloads, attempts, clock, log, models, process, permit_wait });
         let pools: Vec<_> = specialists
             .into_iter()
             .map(|specialist| Arc::new(Pool::new(specialist, Arc::clone(&shared))))

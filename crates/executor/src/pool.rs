@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use foreplan_bus::{Bus, Consumer, Error, Receipt};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) models: Option<Arc<dyn Models>>,
     /// Stands before the name of each worker.
     pub(crate) process: Option<String>,
+    /// How long a permit that was asked for counts.
+    pub(crate) permit_wait: Duration,
 }
 
 /// The pool of one specialist.

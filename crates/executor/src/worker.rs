@@ -23,7 +23,7 @@ use ractor::{
     factory::{FactoryRef, Job, Worker, WorkerId},
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use crate::{
@@ -185,6 +185,7 @@ impl StepWorker {
         let shared = &self.pool.shared;
         let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
         let answer = shared.attempts.expect_permit(attempt.key(), call.as_ref().map_or(0, |call| call.call));
+        let begun = Instant::now();
         let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call };
         shared
             .bus
@@ -194,10 +195,11 @@ impl StepWorker {
         tokio::select! {
             biased;
             () = attempt.cancel.cancelled() => Err(cancelled().effect(EffectState::None)),
-            answer = timeout(PERMIT_WAIT, answer) => match answer {
-                Ok(Ok(true)) => Ok(()),
+            answer = timeout(shared.permit_wait, answer) => match answer {
+                // A process that was stopped meanwhile may find an answer that no longer counts.
+                Ok(Ok(true)) if begun.elapsed() < shared.permit_wait => Ok(()),
                 Ok(Ok(false)) => Err(denied("the tracker does not allow the call")),
-                Ok(Err(_)) | Err(_) => Err(denied("no answer came in time")),
+                Ok(Ok(true) | Err(_)) | Err(_) => Err(denied("no answer came in time")),
             },
         }
     }

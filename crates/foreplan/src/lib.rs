@@ -8,4 +8,6 @@ pub mod logs;
 pub mod serve;
 mod system;
 
-pub use system::{Approval, Builder, Deployment, Error, OnApproval, Outcome, Planned, System, Traces};
+pub use system::{
+    Approval, Builder, Deployment, Error, InHand, OnApproval, Outcome, Planned, System, Traces,
+};

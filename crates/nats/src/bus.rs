@@ -3,16 +3,23 @@
 //! What a process serves itself is in a table like that of the bus in memory. Work is pulled, one
 //! message for each free slot; what reaches runs comes by [`Shards`](crate::Shards).
 
-use std::{collections::HashMap, error::Error as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    error::Error as _,
+    sync::{Arc, OnceLock},
+};
 
 use async_nats::{
     HeaderMap,
     jetstream::{self, context::PublishError, message::PublishMessage},
 };
 use foreplan_bus::{Bus, Consumer, Error, MemoryBus, Receipt};
-use foreplan_core::id::{Capability, RunId};
+use foreplan_core::{
+    id::{Capability, RunId},
+    payload::ENTRY_BYTES_MAX,
+};
 use foreplan_protocol::{
-    Frame, Header, Message, Subject,
+    Cancel, Frame, Header, Message, Subject,
     wire::{Worker, task_of},
 };
 use futures::{StreamExt as _, future::BoxFuture};
@@ -20,7 +27,12 @@ use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{Connection, error::chain};
+use crate::{
+    Connection,
+    error::chain,
+    hands::{Hands, Piece},
+    lease::Leases,
+};
 
 /// The header that names the worker who asks for a permit.
 const WORKER: &str = "Foreplan-Worker";
@@ -58,7 +70,13 @@ pub(crate) struct Inner {
     /// Who serves what in this process.
     pub(crate) local: MemoryBus,
     serving: Mutex<HashMap<Subject, CancellationToken>>,
-    asked: Mutex<HashMap<(RunId, String, u64), String>>,
+    asked: Mutex<HashMap<Piece, String>>,
+    /// What this process works on.
+    pub(crate) hands: Hands,
+    /// What leases are made with, where a tracker runs.
+    pub(crate) leases: OnceLock<Leases>,
+    /// How many messages were refused, by why.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -72,9 +90,19 @@ impl NatsBus {
             local: MemoryBus::new(),
             serving: Mutex::default(),
             asked: Mutex::default(),
+            hands: Hands::default(),
+            leases: OnceLock::new(),
+            refused: Mutex::default(),
             tasks: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns how many messages this process refused, and kept as dead, by why: `unreadable`,
+    /// `misdirected`, `forged`.
+    #[must_use]
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.inner.refused.lock().clone()
     }
 
     /// Takes no more work, and waits until what is in hand is answered.
@@ -115,6 +143,17 @@ impl Bus for NatsBus {
                 self.inner.tasks.spawn(crate::pull::serve(inner, worker, consumer, leave));
             }
         }
+    }
+
+    fn bury<'a>(&'a self, why: &'static str, message: &'a Message) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some((run, task, number)) = task_of(message) else { return };
+            let frame = Frame { header: Header::new(Uuid::now_v7()), body: message.clone() };
+            match frame.encode() {
+                Ok(bytes) => self.inner.bury(why, &format!("{run}.{task}.{number}"), &bytes).await,
+                Err(error) => tracing::warn!(%run, %error, "what cannot be processed could not be kept"),
+            }
+        })
     }
 
     fn leave(&self, subject: &Subject) {
@@ -162,7 +201,9 @@ impl Inner {
         let Some((run, task, number)) = task_of(&message) else { return Err(misdirected(to)) };
         let subject = self.connection.names.work(worker, run, &task, number);
         let id = format!("{run}/{task}/{number}");
-        match self.send(to, subject, message, id, HeaderMap::new()).await {
+        let lease = self.leases.get().map(|leases| leases.of(run, &task, number));
+        let letter = Letter { id, lease, headers: HeaderMap::new() };
+        match self.send(to, subject, message, letter).await {
             Err(Error::Busy(_)) if self.is_queued(worker, run, &task, number).await => Ok(()),
             sent => sent,
         }
@@ -186,7 +227,11 @@ impl Inner {
         let id = format!("{kind}/{run}/{task}/{number}/{}", self.options.worker);
         let mut headers = HeaderMap::new();
         headers.insert(WORKER, self.options.worker.as_str());
-        self.send(to, self.connection.names.reply(run, &task, number), message, id, headers).await
+        let subject = self.connection.names.reply(run, &task, number);
+        // A tracker answers in the place of a worker that never got its request.
+        let own = || self.leases.get().map(|leases| leases.of(run, &task, number));
+        let lease = self.hands.lease(&(run, task.clone(), number)).or_else(own);
+        self.send(to, subject, message, Letter { id, lease, headers }).await
     }
 
     async fn send(
@@ -194,18 +239,30 @@ impl Inner {
         to: &Subject,
         subject: String,
         message: Message,
-        id: String,
-        headers: HeaderMap,
+        letter: Letter,
     ) -> Result<(), Error> {
-        let bytes = frame(to, message)?;
+        let Letter { id, lease, headers } = letter;
+        let bytes = frame(to, message, lease)?;
         let publish = PublishMessage::build().payload(bytes.into()).headers(headers).message_id(id);
         let refused = |error: PublishError| refused(to, &error);
         let sent = self.connection.js.send_publish(subject, publish).await.map_err(refused)?;
         sent.await.map(|_| ()).map_err(refused)
     }
 
+    /// Takes a step back that is no longer wanted. One that a worker has goes on until it is told.
+    async fn withdraw(&self, cancelled: &Cancel) {
+        let Ok(stream) = self.connection.stream("WORK").await else { return };
+        let filter = self.connection.names.step_work(cancelled.run, &cancelled.step, cancelled.attempt);
+        if let Err(error) = stream.purge().filter(filter).await {
+            tracing::debug!(%error, "a step that nobody wants any more stays queued");
+        }
+    }
+
     /// Tells executors what they may not hear: the journal is the truth.
     async fn hint(&self, to: &Subject, message: Message) -> Result<(), Error> {
+        if let Message::Cancel(cancelled) = &message {
+            self.withdraw(cancelled).await;
+        }
         let subject = match &message {
             Message::PermitAnswer(_) => {
                 let Some(key) = task_of(&message) else { return Ok(()) };
@@ -217,7 +274,7 @@ impl Inner {
             }
             _ => self.connection.names.hint(),
         };
-        let bytes = frame(to, message)?;
+        let bytes = frame(to, message, None)?;
         let sent = self.connection.client.publish(subject, bytes.into()).await;
         sent.map_err(|e| Error::Server { to: to.to_string(), reason: chain(&e) })
     }
@@ -259,9 +316,12 @@ impl Inner {
         }
     }
 
-    /// Keeps what cannot be processed, for `foreplan dead`.
-    pub(crate) async fn bury(&self, why: &str, about: &str, bytes: &[u8]) {
+    /// Counts and keeps what cannot be processed, for `foreplan dead`. Of what is too large to be kept,
+    /// the beginning.
+    pub(crate) async fn bury(&self, why: &'static str, about: &str, bytes: &[u8]) {
+        *self.refused.lock().entry(why).or_default() += 1;
         let subject = self.connection.names.dead(why, about);
+        let bytes = &bytes[..bytes.len().min(ENTRY_BYTES_MAX)];
         let message = PublishMessage::build().payload(bytes.to_vec().into());
         let buried = match self.connection.js.send_publish(subject, message).await {
             Ok(ack) => ack.await.map(|_| ()),
@@ -271,6 +331,14 @@ impl Inner {
             tracing::warn!(%error, why, "what cannot be processed could not be kept either");
         }
     }
+}
+
+/// What a message is sent with.
+struct Letter {
+    /// A repetition has the same.
+    id: String,
+    lease: Option<String>,
+    headers: HeaderMap,
 }
 
 /// A consumer that the table and others share.
@@ -290,8 +358,8 @@ impl Consumer for Shared {
     }
 }
 
-fn frame(to: &Subject, message: Message) -> Result<Vec<u8>, Error> {
-    let frame = Frame { header: Header::new(Uuid::now_v7()), body: message };
+fn frame(to: &Subject, message: Message, lease: Option<String>) -> Result<Vec<u8>, Error> {
+    let frame = Frame { header: Header { lease, ..Header::new(Uuid::now_v7()) }, body: message };
     frame.encode().map_err(|e| Error::Unsendable { to: to.to_string(), reason: e.to_string() })
 }
 

@@ -8,15 +8,16 @@ use std::{
 
 use async_nats::jetstream::kv;
 use foreplan_core::{
-    id::Capability,
+    id::{Capability, RunId},
     tool::{AgentDescriptor, Inventory, InventorySource, ToolDescriptor},
 };
+use foreplan_protocol::wire::{Worker, untoken};
 use futures::StreamExt as _;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::{Connection, Error, error::chain};
+use crate::{Connection, Error, NatsBus, error::chain, hands::InHand};
 
 /// How often a worker shows a sign of life: three fit into the time after which it is no longer
 /// listed.
@@ -48,6 +49,9 @@ pub struct Alive {
     pub project: String,
     /// What an executor serves.
     pub capabilities: Vec<Capability>,
+    /// Steps that it has had in hand for more than a moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_hand: Vec<InHand>,
 }
 
 /// What the deployment can do, as last heard. Copies are the same.
@@ -92,12 +96,14 @@ impl Registry {
         let workers = inner.workers.watch_with_history(">").await;
         let workers = workers.map_err(|e| Error::server("workers are watched", chain(&e)))?;
         let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let (workers_ready, workers_are_ready) = tokio::sync::oneshot::channel();
         let listening = [
             tokio::spawn(Arc::clone(&inner).hear_capabilities(capabilities, ready)),
-            tokio::spawn(Arc::clone(&inner).hear_workers(workers)),
+            tokio::spawn(Arc::clone(&inner).hear_workers(workers, workers_ready)),
         ];
         inner.tasks.lock().extend(listening);
         let _ = is_ready.await;
+        let _ = workers_are_ready.await;
         Ok(Self { inner })
     }
 
@@ -112,34 +118,49 @@ impl Registry {
             serde_json::to_vec(announcement).map_err(|e| Error::server("a capability is announced", e))?;
         let put = self.inner.capabilities.put(&key, bytes.into()).await;
         put.map_err(|e| Error::server("a capability is announced", chain(&e)))?;
+        // Its work can wait from now on, whether or not this process ever takes any.
+        let connection = &self.inner.connection;
+        let worker = Worker::Executor {
+            project: announcement.project.clone(),
+            capability: announcement.capability.clone(),
+        };
+        connection.work_consumer(&worker, connection.work_ack_wait().await?).await?;
         self.inner.hear(&key, Some(announcement.clone()));
         Ok(())
     }
 
-    /// Shows signs of life of a worker, until it is gone or [`Registry::stop`] is called.
+    /// Shows signs of life of a worker, and what its bus has in hand, until it is gone or
+    /// [`Registry::stop`] is called.
     ///
     /// # Errors
     ///
     /// If the server refuses the first.
     pub async fn live(
         &self,
-        worker: &str,
+        bus: &NatsBus,
         roles: Vec<String>,
-        project: &str,
         capabilities: Vec<Capability>,
     ) -> Result<(), Error> {
-        let alive = Alive { roles, project: project.to_owned(), capabilities };
-        let bytes: bytes::Bytes =
-            serde_json::to_vec(&alive).map_err(|e| Error::server("a worker is announced", e))?.into();
-        let key = foreplan_protocol::wire::token(worker);
-        let put = self.inner.workers.put(&key, bytes.clone()).await;
-        put.map_err(|e| Error::server("a worker is announced", chain(&e)))?;
-        self.inner.alive.write().insert(key.clone(), (tokio::time::Instant::now(), alive));
-        let inner = Arc::clone(&self.inner);
+        let options = &bus.inner.options;
+        let mut alive = Alive { roles, project: options.project.clone(), capabilities, in_hand: Vec::new() };
+        let key = foreplan_protocol::wire::token(&options.worker);
+        self.inner.beat(&key, &alive).await?;
+        self.inner.alive.write().insert(key.clone(), (tokio::time::Instant::now(), alive.clone()));
+        let (inner, hands) = (Arc::clone(&self.inner), bus.inner.hands.clone());
         let beating = tokio::spawn(async move {
+            let mut beats = tokio::time::interval(BEAT);
+            beats.tick().await;
             loop {
-                tokio::time::sleep(BEAT).await;
-                if let Err(error) = inner.workers.put(&key, bytes.clone()).await {
+                let is_beat = tokio::select! {
+                    _ = beats.tick() => true,
+                    () = hands.changed() => false,
+                };
+                let in_hand = hands.told();
+                if !is_beat && in_hand == alive.in_hand {
+                    continue;
+                }
+                alive.in_hand = in_hand;
+                if let Err(error) = inner.beat(&key, &alive).await {
                     tracing::debug!(%error, "a sign of life could not be sent");
                 }
             }
@@ -164,6 +185,24 @@ impl Registry {
         let alive = self.inner.alive.read();
         let lives = |seen: &tokio::time::Instant| seen.elapsed() < crate::setup::WORKER_AGE;
         alive.values().filter(|(seen, alive)| lives(seen) && alive.roles.iter().any(|r| r == role)).count()
+    }
+
+    /// Returns the pools that are announced and have no living worker.
+    #[must_use]
+    pub fn unserved(&self) -> Vec<(String, Capability)> {
+        let known = self.inner.known.read();
+        let pools = known.announced.values().filter(|pool| !self.is_served(&pool.project, &pool.capability));
+        pools.map(|pool| (pool.project.clone(), pool.capability.clone())).collect()
+    }
+
+    /// Returns the steps of a run that workers have had in hand for more than a moment, each with its
+    /// worker.
+    #[must_use]
+    pub fn in_hand(&self, run: RunId) -> Vec<(String, InHand)> {
+        let alive = self.inner.alive.read();
+        let steps = alive.iter().flat_map(|(key, (_, alive))| alive.in_hand.iter().map(move |s| (key, s)));
+        let of_run = steps.filter(|(_, step)| step.run == run);
+        of_run.map(|(key, step)| (untoken(key).unwrap_or_else(|| key.clone()), step.clone())).collect()
     }
 
     /// Returns whether a living worker serves a capability of a project.
@@ -222,10 +261,22 @@ impl Inner {
         }
     }
 
-    async fn hear_workers(self: Arc<Self>, mut watch: kv::Watch) {
+    async fn beat(&self, key: &str, alive: &Alive) -> Result<(), Error> {
+        let failed = |reason: String| Error::server("a worker is announced", reason);
+        let bytes = serde_json::to_vec(alive).map_err(|e| failed(e.to_string()))?;
+        self.workers.put(key, bytes.into()).await.map(|_| ()).map_err(|e| failed(chain(&e)))
+    }
+
+    async fn hear_workers(self: Arc<Self>, mut watch: kv::Watch, ready: tokio::sync::oneshot::Sender<()>) {
+        let mut ready = Some(ready);
+        // An empty bucket has no history to wait for.
+        if self.workers.status().await.is_ok_and(|status| status.values() == 0) {
+            ready.take().map(|ready| ready.send(()));
+        }
         loop {
             while let Some(entry) = watch.next().await {
                 let Ok(entry) = entry else { break };
+                let is_last = entry.delta == 0;
                 let mut alive = self.alive.write();
                 alive.retain(|_, (seen, _)| seen.elapsed() < crate::setup::WORKER_AGE);
                 match (entry.operation, serde_json::from_slice(&entry.value)) {
@@ -233,6 +284,9 @@ impl Inner {
                         alive.insert(entry.key, (tokio::time::Instant::now(), worker));
                     }
                     _ => drop(alive.remove(&entry.key)),
+                }
+                if is_last {
+                    ready.take().map(|ready| ready.send(()));
                 }
             }
             tokio::time::sleep(PAUSE).await;

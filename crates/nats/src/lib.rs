@@ -9,6 +9,7 @@
 //!  OWNERS     which tracker has which shard         Shards
 //!  OPEN       runs that have not ended              NatsJournal, Shards
 //!  CAPABILITIES, WORKERS                            Registry
+//!  SECRETS    what makes leases                     Shards
 //! ```
 //!
 //! Correctness rests on the expected sequence of `RUNS` alone; everything else is for liveness. It
@@ -18,21 +19,25 @@ mod bus;
 mod client;
 mod connection;
 mod error;
+mod hands;
 mod index;
 mod inventory;
 mod journal;
+mod lease;
 mod payloads;
 mod pull;
 mod read;
 mod run_store;
 mod setup;
 mod shards;
+mod unserved;
 mod work;
 
 pub use bus::{BusOptions, NatsBus};
 pub use client::{Answer, Client, Refusal};
 pub use connection::{Connection, Options, Tls, VERSION_FLOOR};
 pub use error::Error;
+pub use hands::InHand;
 pub use inventory::{Alive, Announcement, Registry};
 pub use journal::NatsJournal;
 pub use payloads::NatsPayloads;

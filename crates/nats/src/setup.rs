@@ -128,6 +128,7 @@ fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
         ("OPEN", bucket(Duration::ZERO)),
         ("KEYS", bucket(Duration::ZERO)),
         ("CAPABILITIES", bucket(Duration::ZERO)),
+        (crate::lease::BUCKET, bucket(Duration::ZERO)),
         ("WORKERS", bucket(WORKER_AGE)),
         ("OWNERS", bucket(OWNER_AGE)),
         ("PAYLOADS", Kind::Objects),
@@ -147,6 +148,7 @@ impl Setup {
             done.push(Part { name: to.names.stream(name), state });
         }
         if !self.dry_run {
+            crate::lease::make(to).await?;
             self.consumers(to).await?;
         }
         Ok(done)
@@ -220,7 +222,11 @@ impl Connection {
     }
 
     /// Returns how long a worker may be silent here: what the set-up said.
-    pub(crate) async fn work_ack_wait(&self) -> Result<Duration, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the deployment is not set up.
+    pub async fn work_ack_wait(&self) -> Result<Duration, Error> {
         let planner = self.names.work_consumer(&Worker::Planner);
         let info = self.stream("WORK").await?.consumer_info(&planner).await;
         Ok(info.map_err(|e| Error::server("a consumer is looked up", chain(&e)))?.config.ack_wait)

@@ -18,17 +18,24 @@ use foreplan_core::{
     id::RunId,
     input::{Command, Input},
 };
-use foreplan_protocol::{Frame, Message, Subject, wire::SHARDS};
+use foreplan_protocol::{
+    Frame, Message, Subject,
+    wire::{SHARDS, task_of},
+};
 use futures::{StreamExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
-    Answer, NatsBus,
+    Answer, NatsBus, Registry,
     bus::Inner as Bus,
     client::REPLY_TO,
     error::chain,
+    lease::Leases,
     read::{self, Wanted},
     work::acknowledge,
 };
@@ -74,6 +81,8 @@ pub trait Desk: Send + Sync + 'static {
 pub struct Shards {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
+    /// Looks after pools without a worker.
+    unserved: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
 
@@ -99,7 +108,11 @@ impl Shards {
     /// # Errors
     ///
     /// If the deployment's streams cannot be used.
-    pub async fn start(bus: &NatsBus, desk: Arc<dyn Desk>) -> Result<Self, crate::Error> {
+    pub async fn start(
+        bus: &NatsBus,
+        registry: &Registry,
+        desk: Arc<dyn Desk>,
+    ) -> Result<Self, crate::Error> {
         let connection = &bus.inner.connection;
         let open = connection.js.get_stream(format!("KV_{}", connection.names.stream("OPEN"))).await;
         let shared = Arc::new(Shared {
@@ -111,9 +124,14 @@ impl Shards {
             owned: Mutex::default(),
             tasks: TaskTracker::new(),
         });
+        let leases = Leases::open(connection).await?;
+        // A second tracker on the same bus has the same secret.
+        let _ = bus.inner.leases.set(leases);
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(Arc::clone(&shared).keep(stop.clone()));
-        Ok(Self { shared, keeper, stop })
+        let unserved = tokio::spawn(crate::unserved::keep(bus.clone(), registry.clone()));
+        let unserved = AbortOnDropHandle::new(unserved);
+        Ok(Self { shared, keeper, unserved, stop })
     }
 
     /// Returns how many shards this tracker has.
@@ -125,6 +143,7 @@ impl Shards {
     /// Gives all shards back.
     pub async fn stop(self) {
         self.stop.cancel();
+        self.unserved.abort();
         if let Err(error) = self.keeper.await {
             tracing::warn!(%error, "the keeper of the shards had died");
         }
@@ -333,6 +352,10 @@ impl Shared {
         };
         match frame.body {
             message @ (Message::Reply { .. } | Message::PermitRequest(_)) if is_reply => {
+                if !self.is_leased(frame.header.lease.as_deref(), &delivery.subject, &message) {
+                    let why = "it returns no lease of the work that it answers";
+                    return self.refuse(&delivery, "forged", why).await;
+                }
                 self.bus.remember(&message, delivery.headers.as_ref());
                 self.deliver(delivery, message);
             }
@@ -356,6 +379,14 @@ impl Shared {
             }
             _ => self.refuse(&delivery, "misdirected", "its kind does not belong on its subject").await,
         }
+    }
+
+    /// Returns whether an answer is about the work that its subject names, and returns its lease.
+    fn is_leased(&self, lease: Option<&str>, subject: &str, message: &Message) -> bool {
+        let Some((run, task, number)) = task_of(message) else { return false };
+        let is_named = self.bus.connection.names.reply(run, &task, number) == subject;
+        let leases = self.bus.leases.get();
+        is_named && leases.zip(lease).is_some_and(|(leases, lease)| leases.fits(lease, run, &task, number))
     }
 
     /// Hands a reply to its run, and acknowledges it once what follows is durable.
@@ -390,7 +421,7 @@ impl Shared {
         acknowledge(&delivery, AckKind::Ack).await;
     }
 
-    async fn refuse(&self, delivery: &Delivery, why: &str, detail: &str) {
+    async fn refuse(&self, delivery: &Delivery, why: &'static str, detail: &str) {
         tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
         self.bus.bury(why, &delivery.subject, &delivery.payload).await;
         acknowledge(delivery, AckKind::Ack).await;

@@ -14,9 +14,9 @@ use foreplan_core::{
     input::{AttemptOutcome, AttemptReply, Verdicts},
     time::Timestamp,
 };
-use foreplan_protocol::{Frame, Message, PlanOutcome, Reply, StepRequest, Subject};
+use foreplan_protocol::{Frame, Message, PlanOutcome, Reply, StepRequest, Subject, wire::task_of};
 
-use crate::{NatsBus, bus::Inner, setup::DELIVERIES_MAX};
+use crate::{NatsBus, bus::Inner, hands::InHand, setup::DELIVERIES_MAX};
 
 /// How much longer than its timeout a step may show signs of life: its worker ends it before.
 const STEP_GRACE: Duration = Duration::from_secs(30);
@@ -47,6 +47,11 @@ impl Work {
             }
         };
         let deliveries = delivery.info().map_or(1, |info| info.delivered);
+        let Some(piece) = task_of(&frame.body) else {
+            self.bus.bury("misdirected", &delivery.subject, &delivery.payload).await;
+            return acknowledge(&delivery, AckKind::Ack).await;
+        };
+        let _in_hand = self.bus.hands.take(piece, frame.header.lease, told(&frame.body));
         match &frame.body {
             Message::Step(request) if deliveries > 1 => {
                 let why = "the request was delivered again: the worker that had it is gone, or was silent for too long";
@@ -118,19 +123,7 @@ impl Work {
         if let Some(effect) = effect {
             failure = failure.effect(effect);
         }
-        let now = now();
-        let reply = Reply::Step(AttemptReply {
-            step: request.step.clone(),
-            attempt: request.attempt,
-            outcome: AttemptOutcome::Failure(failure),
-            worker: self.bus.options.worker.clone(),
-            input: None,
-            started_at: now,
-            ended_at: now,
-            usage: Usage::default(),
-            calls: Vec::new(),
-            verdicts: Verdicts::default(),
-        });
+        let reply = failed(request, &self.bus.options.worker, failure);
         if self.answer(request.run, reply).await {
             acknowledge(delivery, AckKind::Ack).await;
         }
@@ -180,7 +173,30 @@ pub(crate) async fn acknowledge(delivery: &Delivery, kind: AckKind) {
     }
 }
 
-fn now() -> Timestamp {
+/// Returns what others may hear about work in hand.
+fn told(message: &Message) -> Option<InHand> {
+    let Message::Step(request) = message else { return None };
+    Some(InHand { run: request.run, step: request.step.clone(), attempt: request.attempt, since: now() })
+}
+
+/// Returns the answer to a step that was not executed.
+pub(crate) fn failed(request: &StepRequest, by: &str, failure: Failure) -> Reply {
+    let now = now();
+    Reply::Step(AttemptReply {
+        step: request.step.clone(),
+        attempt: request.attempt,
+        outcome: AttemptOutcome::Failure(failure),
+        worker: by.to_owned(),
+        input: None,
+        started_at: now,
+        ended_at: now,
+        usage: Usage::default(),
+        calls: Vec::new(),
+        verdicts: Verdicts::default(),
+    })
+}
+
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::default().plus(since.unwrap_or_default())
 }

@@ -19,12 +19,15 @@ pub struct Header {
     /// W3C trace context, so that a worker's own spans join the run's trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Proves that an answer is from whom the work was given to: returned as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
 }
 
 impl Header {
     /// Makes the header of a message of today's version.
     #[must_use]
     pub fn new(id: Uuid) -> Self {
-        Self { v: VERSION, id, cause: None, traceparent: None }
+        Self { v: VERSION, id, cause: None, traceparent: None, lease: None }
     }
 }

@@ -160,10 +160,11 @@ impl Names {
         format!("{}.work.>", self.tenant)
     }
 
-    /// Returns the subjects of the work that waits for a run.
+    /// Returns the subjects of one attempt at a step, whichever pool it waits for.
     #[must_use]
-    pub fn work_for(&self, run: RunId) -> String {
-        format!("{}.work.*.*.*.{run}.>", self.tenant)
+    pub fn step_work(&self, run: RunId, id: &StepId, attempt: u32) -> String {
+        let (_, task, number) = step(run, id, attempt);
+        format!("{}.work.executor.*.*.{run}.{}.{number}", self.tenant, token(&task))
     }
 
     fn pool(&self, worker: &Worker) -> String {

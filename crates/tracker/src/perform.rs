@@ -109,16 +109,22 @@ impl Shared {
         }
     }
 
-    /// Sends a step with its input to an executor. A step that no executor takes comes back as a
-    /// failure, and the run offers it again.
-    pub(crate) async fn dispatch(&self, from: Origin, sending: Sending, input: Arc<Value>) {
+    /// Sends a step with its input to an executor, and returns what was sent. A step that no executor
+    /// takes comes back as a failure, and the run offers it again.
+    pub(crate) async fn dispatch(
+        &self,
+        from: Origin,
+        sending: Sending,
+        input: Arc<Value>,
+    ) -> Option<Arc<StepRequest>> {
         let Origin { run, version, project } = from;
         let Sending { dispatch, work, done } = sending;
         if let (StepWork::Tool { tool, .. }, false) = (&work, done.is_empty()) {
             let call = DoneCall { tool: tool.clone(), input: Digest::of(input.as_ref()) };
             if let Some(kept) = done.into_iter().find(|kept| kept.call.as_ref() == Some(&call)) {
                 let outcome = AttemptOutcome::Output(kept.output);
-                return self.answer(run, dispatch.step, dispatch.attempt, outcome).await;
+                self.answer(run, dispatch.step, dispatch.attempt, outcome).await;
+                return None;
             }
         }
         let key = match (dispatch.effect, &work) {
@@ -127,13 +133,12 @@ impl Shared {
             }
             (Effect::Read, _) | (_, StepWork::Agent { .. }) => None,
         };
-        let (step, attempt) = (dispatch.step.clone(), dispatch.attempt);
         let to = Subject::Executor(dispatch.capability.clone());
-        let request = StepRequest {
+        let request = Arc::new(StepRequest {
             run,
             project,
             step: dispatch.step,
-            attempt,
+            attempt: dispatch.attempt,
             plan_version: version,
             work,
             effect: dispatch.effect,
@@ -141,12 +146,13 @@ impl Shared {
             input,
             idempotency_key: key,
             timeout: dispatch.timeout,
-        };
-        if let Err(error) = self.bus.publish(to, Message::Step(Arc::new(request))).await {
+        });
+        if let Err(error) = self.bus.publish(to, Message::Step(Arc::clone(&request))).await {
             let failure = Failure::new(FailureKind::Unserved, UNSERVED, error.to_string());
             let outcome = AttemptOutcome::Failure(failure.effect(EffectState::None));
-            self.answer(run, step, attempt, outcome).await;
+            self.answer(run, request.step.clone(), request.attempt, outcome).await;
         }
+        Some(request)
     }
 
     /// Answers a step request in the place of an executor that never got it: nobody took it, or its

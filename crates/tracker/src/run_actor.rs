@@ -23,7 +23,7 @@ use foreplan_core::{
     run::{Rejection, Run},
     time::Timestamp,
 };
-use foreplan_protocol::{Message, PlanOutcome, Reply, Subject};
+use foreplan_protocol::{Message, PlanOutcome, Reply, StepRequest, Subject};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_json::Value;
 
@@ -80,6 +80,8 @@ pub(crate) struct State {
     /// Compiled `output` schemas of the plan version in force.
     pub(crate) schemas: HashMap<StepId, Arc<jsonschema::Validator>>,
     pub(crate) version: u32,
+    /// Requests of steps that may have cost many workers.
+    pub(crate) suspects: HashMap<StepId, Arc<StepRequest>>,
     wake: Option<Timestamp>,
     /// Whether it was said that the run is idle.
     is_idle: bool,
@@ -101,6 +103,7 @@ impl Actor for RunActor {
             inputs: HashMap::new(),
             schemas: HashMap::new(),
             version,
+            suspects: HashMap::new(),
             wake: None,
             is_idle: false,
             is_retiring: false,
@@ -380,6 +383,7 @@ impl State {
                 self.inputs.clear();
                 self.schemas.clear();
             }
+            self.bury_killers(&entry.events).await;
             self.shared.tell(&self.run, entry);
         }
         Ok(Ok(decision.actions))

@@ -8,16 +8,17 @@ use foreplan_core::{
     action::{Dispatch, Work},
     budget::StepMax,
     digest::Digest,
+    event::Event,
     expr::{self, Cel},
     failure::{EffectState, Failure, FailureKind},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Input, Readiness},
     payload::Output,
     plan::Step,
-    run::Found,
+    run::{Found, WORKERS_LOST_MAX},
     tool::Effect,
 };
-use foreplan_protocol::{AgentWork, ListedTool, StepWork};
+use foreplan_protocol::{AgentWork, ListedTool, Message, StepRequest, StepWork};
 use ractor::ActorRef;
 use serde_json::Value;
 
@@ -176,7 +177,8 @@ impl State {
         let origin = Origin { run, version: self.version, project };
         if let Some(input) = self.inputs.get(&dispatch.step) {
             let input = Arc::clone(input);
-            return self.shared.dispatch(origin, self.sending(dispatch), input).await;
+            let sent = self.shared.dispatch(origin, self.sending(dispatch), input).await;
+            return self.suspect(sent);
         }
         let Some(Unbound { template, values, list }) = self.unbound(&dispatch.step) else { return };
         let sending = self.sending(dispatch);
@@ -186,11 +188,12 @@ impl State {
         {
             let input = Arc::new(input);
             self.inputs.insert(sending.dispatch.step.clone(), Arc::clone(&input));
-            return shared.dispatch(origin, sending, input).await;
+            let sent = shared.dispatch(origin, sending, input).await;
+            return self.suspect(sent);
         }
         tokio::spawn(async move {
             match bind_with_item(&template, values, list, run, &shared).await {
-                Ok(input) => shared.dispatch(origin, sending, Arc::new(input)).await,
+                Ok(input) => drop(shared.dispatch(origin, sending, Arc::new(input)).await),
                 Err(message) => {
                     let failure = Failure::new(FailureKind::InputSchema, "unbound", message);
                     let Dispatch { step, attempt, .. } = sending.dispatch;
@@ -199,6 +202,28 @@ impl State {
                 }
             }
         });
+    }
+
+    /// Remembers what was sent if the loss of one more worker may pause the run.
+    fn suspect(&mut self, sent: Option<Arc<StepRequest>>) {
+        if let Some(request) = sent.filter(|request| request.attempt >= WORKERS_LOST_MAX) {
+            self.suspects.insert(request.step.clone(), request);
+        }
+    }
+
+    /// Keeps, for people to look at, the request of a step that cost so many workers that the run was
+    /// paused.
+    pub(crate) async fn bury_killers(&mut self, events: &[Event]) {
+        if self.suspects.is_empty() || !events.iter().any(|e| matches!(e, Event::RunPaused { .. })) {
+            return;
+        }
+        for event in events {
+            if let Event::AttemptFailed { step, .. } = event
+                && let Some(request) = self.suspects.remove(step)
+            {
+                self.shared.bus.bury("workers_lost", &Message::Step(request)).await;
+            }
+        }
     }
 
     /// Returns what an executor needs besides the input.

@@ -3,7 +3,14 @@
 //! News comes by a channel that may lag or be late; the journal has everything. An entry that comes
 //! out of turn makes the journal be read from where the screen is.
 
-use foreplan_core::{event::Entry, id::RunId, run::Run};
+use std::collections::BTreeSet;
+
+use foreplan_core::{
+    event::Entry,
+    id::{RunId, StepId},
+    run::Run,
+    view::StepStatus,
+};
 
 use super::{error::Failure, live::Live, render, render::list::short, session::Session};
 
@@ -14,6 +21,8 @@ pub(crate) struct Follow {
     state: Option<Run>,
     next: u64,
     is_one_of_many: bool,
+    /// Attempts whose workers were named.
+    named: BTreeSet<(StepId, u32)>,
 }
 
 impl Follow {
@@ -26,7 +35,7 @@ impl Follow {
         let entries = session.entries(run).await?;
         let seen_entries = entries.iter().take_while(|entry| entry.seq < seen);
         let state = Run::replay(run, seen_entries.map(AsRef::as_ref));
-        Ok(Self { run, state, next: seen, is_one_of_many: false })
+        Ok(Self { run, state, next: seen, is_one_of_many: false, named: BTreeSet::new() })
     }
 
     /// Names the run in every line.
@@ -64,6 +73,22 @@ impl Follow {
             self.show(session, live, entry);
         }
         Ok(())
+    }
+
+    /// Names the workers that have steps in hand, once for each attempt.
+    pub(crate) fn name_workers(&mut self, session: &mut Session, live: &mut Live) {
+        for held in session.system.in_hand(self.run) {
+            if self.named.insert((held.step.clone(), held.attempt)) {
+                let line = render::progress::Line {
+                    at: held.since,
+                    step: Some(held.step),
+                    status: Some(StepStatus::Running),
+                    message: format!("at {}", held.worker),
+                    took: None,
+                };
+                live.show(&mut session.output, self.run, &line);
+            }
+        }
     }
 
     /// Returns the run as far as it was shown.

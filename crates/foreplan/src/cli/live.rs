@@ -122,7 +122,11 @@ impl Tree {
     }
 
     fn start(&mut self, step: &StepId, message: &str) {
-        if self.running.contains_key(step) || self.running.len() >= ROWS_MAX {
+        let text = clean(&format!("{step}  {message}")).trim_end().to_owned();
+        if let Some(row) = self.running.get(step) {
+            return row.set_message(text);
+        }
+        if self.running.len() >= ROWS_MAX {
             return;
         }
         let row = self.all.insert_before(&self.bar, ProgressBar::new_spinner());
@@ -130,7 +134,7 @@ impl Tree {
         {
             row.set_style(style);
         }
-        row.set_message(clean(&format!("{step}  {message}")).trim_end().to_owned());
+        row.set_message(text);
         row.enable_steady_tick(TICK);
         self.running.insert(step.clone(), row);
     }

@@ -3,6 +3,8 @@
 
 use std::{path::Path, sync::Arc};
 
+#[cfg(feature = "nats")]
+use foreplan_core::tool::InventorySource as _;
 use foreplan_core::{event::Entry, id::RunId, run::Rejection, run::Run, view::RunView};
 use foreplan_journal::{Error as JournalError, Options, RunFilter, Store, SyncMode};
 use foreplan_tools::Toolbox;
@@ -191,12 +193,13 @@ impl Session {
 #[cfg(feature = "nats")]
 async fn remote(options: &crate::serve::NatsOptions, place: &Place) -> Result<System, Failure> {
     let connection = crate::serve::NatsConnection::open(options).await?;
-    let (store, inventory) = crate::serve::store(&connection, &place.project.name()).await?;
+    let (store, registry) = crate::serve::store(&connection).await?;
+    let inventory = registry.inventory_of(&place.project.name());
     let built = System::builder()
         .toolbox(Arc::new(Toolbox::new([], [])?))
         .store(store)
         .inventory(inventory)
-        .deployment(Arc::new(crate::serve::Remote::new(connection)))
+        .deployment(Arc::new(crate::serve::Remote::new(connection, registry)))
         .build();
     Ok(built.await?)
 }

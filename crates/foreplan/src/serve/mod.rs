@@ -24,7 +24,9 @@ use std::{
 
 use foreplan_bus::{Bus, service::Handle};
 use foreplan_core::{id::RunId, tool::InventorySource as _};
-use foreplan_executor::{Executor, ExecutorHandle, Logs, Options as ExecutorOptions, system_clock};
+use foreplan_executor::{
+    Executor, ExecutorHandle, Logs, Options as ExecutorOptions, PERMIT_WAIT, system_clock,
+};
 use foreplan_model::Models;
 use foreplan_nats::{Announcement, BusOptions, Connection, NatsBus, NatsJournal, Registry, Shards};
 use foreplan_planner::{ModelPlanner, Planners};
@@ -141,7 +143,7 @@ impl Service {
             _ => Vec::new(),
         };
         let roles = options.roles.iter().map(|role| role.as_str().to_owned()).collect();
-        service.registry.live(&service.worker, roles, &options.project, capabilities).await?;
+        service.registry.live(&service.bus, roles, capabilities).await?;
         for role in &options.roles {
             service.begin(*role, &options, &journal).await?;
         }
@@ -182,9 +184,13 @@ impl Service {
                 let Some(toolbox) = options.toolbox.clone() else { return Ok(()) };
                 let payloads = Arc::new(journal.payloads().clone());
                 let process = Some(self.worker.clone());
+                // A third of the wait lies between two signs of life, so that what is asked for in
+                // another third is answered, or void, before the worker counts as lost.
+                let permit_wait = (self.connection.work_ack_wait().await? / 3).min(PERMIT_WAIT);
                 let options = ExecutorOptions {
                     log: options.log.clone(),
                     process,
+                    permit_wait,
                     models: Some(Arc::clone(&options.models)),
                     ..ExecutorOptions::default()
                 };
@@ -217,7 +223,7 @@ impl Service {
                 };
                 let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
                 let desk = desk::Desk::new(tracker.clone(), journal.clone(), self.registry.clone());
-                let shards = Shards::start(&self.bus, Arc::new(desk)).await?;
+                let shards = Shards::start(&self.bus, &self.registry, Arc::new(desk)).await?;
                 self.tracker = Some((tracker, shards));
             }
         }

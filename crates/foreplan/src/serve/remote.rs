@@ -2,45 +2,38 @@
 
 use std::sync::Arc;
 
-use foreplan_core::{
-    goal::RunSpec,
-    id::RunId,
-    input::Command,
-    tool::{Inventory, InventorySource as _},
-};
+use foreplan_core::{goal::RunSpec, id::RunId, input::Command};
 use foreplan_journal::Store;
 use foreplan_nats::{Answer, Client, Connection, NatsJournal, Refusal, Registry};
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 
-use crate::system::{Deployment, Error};
+use crate::system::{Deployment, Error, InHand};
 
 /// A deployment over a NATS server.
 pub struct Remote {
     client: Client,
+    registry: Registry,
 }
 
 impl Remote {
     /// Makes the client's side of a connection.
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
-        Self { client: Client::new(connection) }
+    pub fn new(connection: Connection, registry: Registry) -> Self {
+        Self { client: Client::new(connection), registry }
     }
 }
 
-/// Returns a deployment's store, and the tools that runs of a project can use there now.
+/// Returns a deployment's store, and what is known of its workers and tools.
 ///
 /// # Errors
 ///
 /// If the deployment is not set up.
-pub async fn store(
-    connection: &Connection,
-    project: &str,
-) -> Result<(Store, Arc<Inventory>), foreplan_nats::Error> {
+pub async fn store(connection: &Connection) -> Result<(Store, Registry), foreplan_nats::Error> {
     connection.verify().await?;
     let journal = NatsJournal::open(connection).await?;
     let payloads = Arc::new(journal.payloads().clone());
     let registry = Registry::open(connection).await?;
-    Ok((Store::shared(Arc::new(journal), payloads), registry.inventory_of(project)))
+    Ok((Store::shared(Arc::new(journal), payloads), registry))
 }
 
 impl Deployment for Remote {
@@ -75,6 +68,17 @@ impl Deployment for Remote {
             let news = self.client.news(run).await.map_err(|e| Error::Deployment(e.to_string()))?;
             Ok(news.boxed())
         })
+    }
+
+    fn in_hand(&self, run: RunId) -> Vec<InHand> {
+        let steps = self.registry.in_hand(run).into_iter();
+        let in_hand = steps.map(|(worker, step)| InHand {
+            step: step.step,
+            attempt: step.attempt,
+            worker,
+            since: step.since,
+        });
+        in_hand.collect()
     }
 }
 

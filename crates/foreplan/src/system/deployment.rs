@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use foreplan_core::{
     event::Entry,
     goal::RunSpec,
-    id::RunId,
+    id::{RunId, StepId},
     input::{Command, CommandKind},
     run::Run,
+    time::Timestamp,
     view::Status,
 };
 use foreplan_tracker::Progress;
@@ -39,6 +40,22 @@ pub trait Deployment: Send + Sync + 'static {
 
     /// Returns a stream with an item whenever the run may have a new entry.
     fn news(&self, run: RunId) -> BoxFuture<'_, Result<BoxStream<'static, ()>, Error>>;
+
+    /// Returns the steps of a run that workers have in hand, as last heard.
+    fn in_hand(&self, run: RunId) -> Vec<InHand>;
+}
+
+/// A step that a worker has in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InHand {
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Who.
+    pub worker: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A system's way to its deployment.

@@ -11,7 +11,7 @@ use foreplan_core::{
     plan::{Plan, StepKind},
     run::Run,
     tool::Inventory,
-    view::{JournalView, RunView, Status, WaitKind},
+    view::{JournalView, RunView, Status, StepStatus, StepView, WaitKind},
 };
 use foreplan_journal::{RunFilter, RunRecord};
 use foreplan_protocol::{Message, PlanOutcome, PlanRequest, Reply, Subject};
@@ -19,7 +19,7 @@ use foreplan_tracker::Planning;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Error, System};
+use super::{Error, InHand, System};
 
 /// A plan that nobody runs, with what `check` says of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,9 @@ impl System {
 
     pub(super) async fn view_of_run(&self, run: &Run) -> Result<RunView, Error> {
         let (store, id) = (&self.inner.store, run.id());
-        let head = store.journal.find(id).await?.and_then(|record| record.head.hash);
+        let record = store.journal.find(id).await?;
+        let owner = record.as_ref().and_then(|record| record.owner.clone());
+        let head = record.and_then(|record| record.head.hash);
         let journal = JournalView { entries: run.seq(), head };
         let result = match run.status() {
             Status::Succeeded => match foreplan_tracker::result(run, store.payloads.as_ref()).await {
@@ -66,6 +68,7 @@ impl System {
             _ => None,
         };
         let mut view = run.view(result, journal);
+        self.name_workers(&mut view, owner);
         for wait in view.waiting.iter_mut().chain(view.waiting_for.iter_mut()) {
             let Some(step) = wait.step.as_ref().filter(|_| wait.kind == WaitKind::Question) else { continue };
             // A replanner's question stands as it asked it.
@@ -74,6 +77,32 @@ impl System {
             }
         }
         Ok(view)
+    }
+
+    /// Names who has a step in hand now. That is no part of the journal: in one process it is the owner
+    /// of the run, in a deployment the worker that said so.
+    fn name_workers(&self, view: &mut RunView, owner: Option<String>) {
+        if !view.steps.iter().any(|step| step.status == StepStatus::Running) {
+            return;
+        }
+        let in_hand = self.inner.remote.as_ref().map(|_| self.in_hand(view.run));
+        let owner = owner.filter(|owner| self.inner.store.journal.owner_is_alive(owner));
+        for step in view.steps.iter_mut().filter(|step| is_in_flight(step)) {
+            step.worker = match &in_hand {
+                None => owner.clone(),
+                Some(in_hand) => {
+                    let held = in_hand.iter().find(|h| h.step == step.id && h.attempt == step.attempts);
+                    step.started_at = held.map(|held| held.since).or(step.started_at);
+                    held.map(|held| held.worker.clone())
+                }
+            };
+        }
+    }
+
+    /// Returns the steps of a run that workers of the deployment have in hand, as last heard.
+    #[must_use]
+    pub fn in_hand(&self, run: RunId) -> Vec<InHand> {
+        self.inner.remote.as_ref().map(|remote| remote.deployment.in_hand(run)).unwrap_or_default()
     }
 
     /// Returns the run's journal, verified.
@@ -149,6 +178,10 @@ impl System {
             _ => Err(no_answer()),
         }
     }
+}
+
+fn is_in_flight(step: &StepView) -> bool {
+    step.status == StepStatus::Running && step.attempts > 0 && step.ended_at.is_none()
 }
 
 /// Returns the question of a human step as its plan has it.

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 pub use builder::Builder;
-pub use deployment::Deployment;
+pub use deployment::{Deployment, InHand};
 pub use error::Error;
 pub use inspect::Planned;
 pub use outcome::{Approval, Outcome};

@@ -159,6 +159,9 @@ fn remarks(step: &StepView) -> String {
     if step.attempts > 1 {
         remarks.push(count(step.attempts as usize, "attempt"));
     }
+    if let Some(worker) = step.worker.as_ref().filter(|_| is_in_flight(step)) {
+        remarks.push(format!("at {worker}"));
+    }
     if step.status == StepStatus::Succeeded && !step.verified {
         remarks.push("unverified".to_owned());
     }
@@ -169,6 +172,10 @@ fn remarks(step: &StepView) -> String {
         remarks.push(failure.to_string());
     }
     remarks.join("; ")
+}
+
+fn is_in_flight(step: &StepView) -> bool {
+    step.status == StepStatus::Running && step.attempts > 0 && step.ended_at.is_none()
 }
 
 fn context_of(look: &Look, view: &RunView) -> String {

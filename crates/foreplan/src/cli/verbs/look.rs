@@ -142,6 +142,7 @@ pub(crate) async fn watch(session: &mut Session, args: &WatchArgs) -> Result<Exi
             live.clear();
             break;
         }
+        follow.name_workers(session, &mut live);
         tokio::select! {
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
             exit = signals.next() => {

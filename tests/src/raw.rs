@@ -1,0 +1,107 @@
+//! A deployment's server without Foreplan's own client: what strangers send, what scalers read.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures::StreamExt as _;
+use tokio::runtime::{Builder, Runtime};
+
+/// A connection to the server of a deployment.
+pub struct Raw {
+    runtime: Runtime,
+    js: jetstream::Context,
+}
+
+/// A piece of work that was taken from its queue.
+pub struct Taken {
+    /// Its subject.
+    pub subject: String,
+    /// Its frame.
+    pub frame: serde_json::Value,
+}
+
+impl Raw {
+    /// Connects.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not there.
+    #[must_use]
+    pub fn connect(url: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let js = runtime.block_on(async {
+            let client = async_nats::connect(url).await.expect("the server is there");
+            jetstream::new(client)
+        });
+        Self { js, runtime }
+    }
+
+    /// Publishes to a stream.
+    ///
+    /// # Errors
+    ///
+    /// Why the server, or the client, refuses it.
+    pub fn publish(&self, subject: &str, bytes: impl Into<Vec<u8>>) -> Result<(), String> {
+        let (subject, bytes) = (subject.to_owned(), bytes.into());
+        self.runtime.block_on(async {
+            let sent = self.js.publish(subject, bytes.into()).await.map_err(|e| e.to_string())?;
+            sent.await.map(|_| ()).map_err(|e| e.to_string())
+        })
+    }
+
+    /// Takes the next piece of work of a pool, and acknowledges it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none for long.
+    #[must_use]
+    pub fn take(&self, consumer: &str) -> Taken {
+        self.runtime.block_on(async {
+            let queue: PullConsumer =
+                self.js.get_consumer_from_stream(consumer, "fp_WORK").await.expect("a pool");
+            let batch = queue.batch().max_messages(1).expires(Duration::from_secs(60)).messages().await;
+            let message = batch.expect("the queue answers").next().await;
+            let message = message.expect("there is work").expect("the work comes whole");
+            message.double_ack().await.expect("the work is taken");
+            let frame = serde_json::from_slice(&message.payload).expect("work is JSON");
+            Taken { subject: message.subject.to_string(), frame }
+        })
+    }
+
+    /// Returns how many pieces of work wait for a pool: what a scaler looks at.
+    #[must_use]
+    pub fn pending(&self, consumer: &str) -> u64 {
+        self.runtime.block_on(async {
+            let stream = self.js.get_stream_no_info("fp_WORK").await.expect("a stream");
+            stream.consumer_info(consumer).await.map_or(0, |info| info.num_pending)
+        })
+    }
+
+    /// Returns the steps that a worker says to have in hand.
+    #[must_use]
+    pub fn in_hand(&self, worker: &str) -> Vec<String> {
+        let read = self.runtime.block_on(async {
+            let bucket = self.js.get_key_value("fp_WORKERS").await.ok()?;
+            bucket.get(worker).await.ok()?
+        });
+        let alive: serde_json::Value = serde_json::from_slice(&read.unwrap_or_default()).unwrap_or_default();
+        let steps = alive["in_hand"].as_array().into_iter().flatten();
+        steps.filter_map(|step| step["step"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Returns how many shards each tracker has.
+    #[must_use]
+    pub fn owners(&self) -> BTreeMap<String, usize> {
+        self.runtime.block_on(async {
+            let mut owners = BTreeMap::new();
+            // A server that has just been started again may not answer yet.
+            let Ok(bucket) = self.js.get_key_value("fp_OWNERS").await else { return owners };
+            for shard in 0..64 {
+                if let Ok(Some(owner)) = bucket.get(shard.to_string()).await {
+                    *owners.entry(String::from_utf8_lossy(&owner).into_owned()).or_default() += 1;
+                }
+            }
+            owners
+        })
+    }
+}
