@@ -1,0 +1,185 @@
+//! What strangers answer: a specialist of the test, over the bare protocol, says wrong things. Each is
+//! refused, counted and kept; none stops the service, and the right answer still counts.
+
+use foreplan_tests::{Deployment, Project, Raw, Serving, Taken, serve, wait_until};
+use serde_json::{Value, json};
+
+const WORK: &str = r#"
+[project]
+name = "work"
+[[tools.command]]
+name = "work"
+description = "Work"
+command = ["printf", "{\"done\": true}"]
+input = {}
+output = { done = "boolean" }
+effect = "read"
+[[tools.command]]
+name = "other"
+description = "Do something else"
+command = ["printf", "{\"other\": true}"]
+input = {}
+output = { other = "boolean" }
+effect = "read"
+[[specialists]]
+capability = "work"
+"#;
+
+const CLIENT: &str = r#"
+goal = "Work"
+[project]
+name = "work"
+[planner]
+kind = "derive"
+produce = ["done"]
+"#;
+
+const POOL: &str = "executor-work-work";
+
+struct Site {
+    _deployment: Deployment,
+    raw: Raw,
+    client: Project,
+    _agents: (Project, Serving),
+}
+
+impl Site {
+    /// A deployment whose pool is announced; its only worker is the test.
+    fn new() -> Self {
+        let deployment = Deployment::start();
+        let agents = deployment.agents();
+        let worker = Project::empty().on(&deployment.server.url());
+        worker.write("foreplan.toml", WORK);
+        // Killed, it is listed for a while: nobody takes its work back.
+        serve(&worker, &["--roles", "executor"]).kill();
+        let client = Project::empty().on(&deployment.server.url());
+        client.write("foreplan.toml", CLIENT);
+        let raw = Raw::connect(&deployment.server.url());
+        Self { _deployment: deployment, raw, client, _agents: agents }
+    }
+
+    fn take(&self) -> Work {
+        Work(self.raw.take(POOL))
+    }
+
+    fn submit(&self) {
+        let submitted = self.client.foreplan(&["run", "--detach"]);
+        assert_eq!(submitted.code, 0, "{submitted:?}");
+    }
+
+    fn answer(&self, subject: &str, frame: &Value) {
+        self.raw.publish(subject, frame.to_string()).expect("the server takes it");
+    }
+
+    /// Returns how many messages are kept as dead for a reason.
+    fn dead(&self, why: &str) -> usize {
+        let dead = self.client.foreplan(&["dead"]);
+        assert_eq!(dead.code, 0, "{dead:?}");
+        dead.stdout.lines().filter(|line| line.starts_with(&format!("fp.dead.{why}."))).count()
+    }
+
+    fn ends(&self, code: i32) {
+        let watched = self.client.foreplan(&["watch", "last", "--exit-status"]);
+        assert_eq!(watched.code, code, "{watched:?}");
+    }
+}
+
+/// A request in the hands of the test.
+struct Work(Taken);
+
+impl Work {
+    /// Where its answer goes: `fp.rep.{shard}.{run}.{step}.{attempt}`.
+    fn subject(&self) -> String {
+        let tokens: Vec<&str> = self.0.subject.split('.').rev().take(3).collect();
+        subject(&self.0.frame["body"]["run"], tokens[1], tokens[0])
+    }
+
+    fn answer(&self, output: Value) -> Value {
+        let body = &self.0.frame["body"];
+        json!({
+            "header": {"v": 1, "id": uuid(), "lease": self.0.frame["header"]["lease"]},
+            "body": {"message": "reply", "run": body["run"], "reply": {
+                "reply": "step", "step": body["step"], "attempt": body["attempt"], "worker": "a stranger",
+                "outcome": {"output": {"inline": output}}, "started_at": 1, "ended_at": 2 }}
+        })
+    }
+}
+
+fn subject(run: &Value, task: &str, number: &str) -> String {
+    let run = run.as_str().expect("a run's id");
+    let last = u8::from_str_radix(&run[run.len() - 2..], 16).expect("a byte");
+    format!("fp.rep.{}.{run}.{task}.{number}", last % 64)
+}
+
+/// Any id will do, if each is another one.
+fn uuid() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("00000000-0000-4000-8000-{:012x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[test]
+fn wrong_answers_are_refused_and_kept_and_the_right_one_counts() {
+    let site = Site::new();
+    site.submit();
+    let work = site.take();
+    let (to, right) = (work.subject(), work.answer(json!({"done": true})));
+    let changed = |path: &str, value: Value| {
+        let mut frame = right.clone();
+        *frame.pointer_mut(path).expect("it is there") = value;
+        frame["header"]["id"] = json!(uuid());
+        frame
+    };
+    let stranger = json!("01990000-0000-7000-8000-0000000000ff");
+
+    site.raw.publish(&to, "this is no JSON").expect("the server takes it");
+    site.answer(&to, &changed("/header/v", json!(99)));
+    site.answer(&to, &changed("/body/reply/outcome/output/inline", json!("x".repeat(600 << 10))));
+    wait_until("what cannot be read is kept", || site.dead("unreadable") == 3);
+
+    site.answer(&to, &changed("/header/lease", json!("00".repeat(32))));
+    site.answer(&to, &changed("/header/lease", Value::Null));
+    site.answer(&to, &changed("/body/reply/attempt", json!(2)));
+    site.answer(&to, &changed("/body/run", stranger.clone()));
+    site.answer(&subject(&stranger, "step-work", "1"), &changed("/body/run", stranger));
+    wait_until("what is forged is kept", || site.dead("forged") == 5);
+
+    let run = work.0.frame["body"]["run"].clone();
+    let command = json!({"message": "input", "run": run, "input": {"input": "wake"}});
+    site.answer(&to, &changed("/body", command));
+    wait_until("what is misdirected is kept", || site.dead("misdirected") == 1);
+
+    let refused = site.raw.publish(&to, vec![b' '; 5 << 20]);
+    assert!(refused.is_err(), "five megabytes do not travel");
+
+    let view = site.client.show("last");
+    assert_eq!((&view["status"], &view["steps"][0]["attempts"]), (&json!("running"), &json!(1)), "{view:#}");
+    site.answer(&to, &right);
+    site.ends(0);
+    let view = site.client.show("last");
+    assert_eq!(
+        (&view["result"], &view["steps"][0]["worker"]),
+        (&json!(true), &json!("a stranger")),
+        "{view:#}"
+    );
+    assert_eq!(site.client.foreplan(&["audit", "last", "--verify"]).code, 0);
+}
+
+#[test]
+fn an_answer_to_a_superseded_plan_changes_nothing() {
+    let site = Site::new();
+    site.submit();
+    let old = site.take();
+    let revised = site.client.foreplan(&["revise", "last", "--produce", "other", "--detach"]);
+    assert_eq!(revised.code, 0, "{revised:?}");
+    let new = site.take();
+    assert_eq!(new.0.frame["body"]["step"], "other");
+    site.answer(&old.subject(), &old.answer(json!({"done": true})));
+    site.answer(&new.subject(), &new.answer(json!({"other": true})));
+    // A second answer comes too late.
+    site.answer(&new.subject(), &new.answer(json!({"other": false})));
+    site.ends(0);
+    let view = site.client.show("last");
+    assert_eq!((&view["plan"]["version"], &view["result"]), (&json!(2), &json!(true)), "{view:#}");
+    assert_eq!(site.dead("forged"), 0);
+}

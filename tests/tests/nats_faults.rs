@@ -1,0 +1,267 @@
+//! What a deployment outlives: trackers that go, pools that are empty, steps that kill.
+
+use std::time::{Duration, Instant};
+
+use foreplan_tests::{Deployment, Project, Raw, Serving, serve, wait_until};
+use serde_json::{Value, json};
+
+/// Within this time another tracker has a dead one's runs.
+const TAKEOVER_MAX: Duration = Duration::from_secs(15);
+
+const WORK: &str = r#"
+[project]
+name = "work"
+[[tools.command]]
+name = "work"
+description = "Work"
+command = ["sh", "work.sh"]
+input = {}
+output = { done = "boolean" }
+effect = "read"
+env = ["PATH"]
+[[tools.command]]
+name = "other"
+description = "Do something else"
+command = ["printf", "{\"other\": true}"]
+input = {}
+output = { other = "boolean" }
+effect = "read"
+env = ["PATH"]
+[[specialists]]
+capability = "work"
+concurrency = 1
+"#;
+
+const CLIENT: &str = r#"
+goal = "Work"
+[project]
+name = "work"
+[planner]
+kind = "derive"
+produce = ["done"]
+"#;
+
+/// Works until the file `go` is there.
+const PATIENT: &str =
+    "echo began >> began\nwhile [ ! -e go ]; do sleep 0.05; done\nprintf '{\"done\": true}'\n";
+
+/// The consumer of the work.
+const POOL: &str = "executor-work-work";
+
+struct Site {
+    deployment: Deployment,
+    raw: Raw,
+    worker: Project,
+    client: Project,
+}
+
+impl Site {
+    fn new(script: &str) -> Self {
+        let deployment = Deployment::start();
+        let raw = Raw::connect(&deployment.server.url());
+        let worker = Project::empty().on(&deployment.server.url());
+        worker.write("foreplan.toml", WORK);
+        worker.write("work.sh", script);
+        let client = Project::empty().on(&deployment.server.url());
+        client.write("foreplan.toml", CLIENT);
+        Self { deployment, raw, worker, client }
+    }
+
+    fn executor(&self) -> Serving {
+        serve(&self.worker, &["--roles", "executor"])
+    }
+
+    /// Lets the deployment know what the pool can do, and leaves it empty.
+    fn announce(&self) {
+        assert_eq!(self.executor().stop(), Some(0));
+    }
+
+    fn submit(&self) {
+        let submitted = self.client.foreplan(&["run", "--detach"]);
+        assert_eq!(submitted.code, 0, "{submitted:?}");
+    }
+
+    fn show(&self) -> Value {
+        self.client.show("last")
+    }
+
+    fn ends(&self, code: i32) {
+        let watched = self.client.foreplan(&["watch", "last", "--exit-status"]);
+        assert_eq!(watched.code, code, "{watched:?}");
+    }
+
+    fn begins(&self) {
+        wait_until("the step begins", || self.worker.path().join("began").exists());
+    }
+}
+
+#[test]
+fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
+    let site = Site::new(PATIENT);
+    let (_folder, mut first) = site.deployment.agents();
+    let _executor = site.executor();
+    site.submit();
+    site.begins();
+    let (_other, _second) = site.deployment.agents();
+    wait_until("each tracker has half of the shards", || {
+        site.raw.owners().values().filter(|shards| **shards == 32).count() == 2
+    });
+    first.kill();
+    let died = Instant::now();
+    site.worker.write("go", "");
+    site.ends(0);
+    assert!(died.elapsed() < TAKEOVER_MAX, "it took {:?}", died.elapsed());
+    assert_eq!(site.show()["steps"][0]["attempts"], 1, "the result was not lost with the tracker");
+}
+
+#[test]
+fn a_paused_tracker_that_wakes_up_late_does_no_harm() {
+    let site = Site::new(PATIENT);
+    let (_folder, first) = site.deployment.agents();
+    let _executor = site.executor();
+    site.submit();
+    site.begins();
+    first.signal("STOP");
+    let (_other, _second) = site.deployment.agents();
+    site.worker.write("go", "");
+    site.ends(0);
+    first.signal("CONT");
+    site.submit();
+    site.ends(0);
+    let audit = site.client.foreplan(&["audit", "last", "--verify"]);
+    assert_eq!(audit.code, 0, "{audit:?}");
+    assert_eq!(site.worker.read("began").lines().count(), 2, "each run worked once");
+}
+
+#[test]
+fn a_stopped_worker_that_answers_late_changes_nothing() {
+    let site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    let stopped = site.executor();
+    site.submit();
+    site.begins();
+    stopped.signal("STOP");
+    let spare = Project::empty().on(&site.deployment.server.url());
+    spare.write("foreplan.toml", WORK);
+    spare.write("work.sh", PATIENT);
+    spare.write("go", "");
+    let _spare = serve(&spare, &["--roles", "executor"]);
+    site.ends(0);
+    let ended = site.show();
+    assert_eq!(ended["steps"][0]["attempts"], 2, "{ended:#}");
+    assert!(site.client.foreplan(&["audit", "last"]).stdout.contains("worker_lost"));
+
+    stopped.signal("CONT");
+    site.worker.write("go", "");
+    wait_until("the late worker has answered", || site.raw.in_hand(&stopped.name).is_empty());
+    assert_eq!(site.show(), ended);
+}
+
+#[test]
+fn a_timer_fires_after_its_tracker_has_died() {
+    let site = Site::new("exec sleep 600\n");
+    let plan = json!({"format": 1, "steps": [
+        {"id": "work", "title": "Work", "tool": "work", "timeout": "3s", "on_failure": {"attempts": 1, "then": "fail"}}
+    ]});
+    site.client.write("plan.json", &plan.to_string());
+    let toml = CLIENT
+        .replace("kind = \"derive\"\nproduce = [\"done\"]", "kind = \"runbook\"\nplan = \"plan.json\"")
+        + "[limits]\nwall_time = \"8s\"\n[replan]\nstrategy = \"fail-fast\"\n";
+    site.client.write("foreplan.toml", &toml);
+    let (_folder, mut first) = site.deployment.agents();
+    let mut executor = site.executor();
+    site.submit();
+    wait_until("the step is under way", || site.show()["steps"][0]["status"] == "running");
+    // Nobody is left who could answer: only the run's own timer can end it.
+    executor.kill();
+    first.kill();
+    let (_other, _second) = site.deployment.agents();
+    site.ends(6);
+}
+
+#[test]
+fn a_worker_told_to_stop_finishes_its_step_and_takes_no_other() {
+    let site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    let mut executor = site.executor();
+    site.submit();
+    site.begins();
+    executor.signal("TERM");
+    site.submit();
+    wait_until("the second run's step is in the queue", || site.raw.pending(POOL) == 1);
+    site.worker.write("go", "");
+    assert_eq!(executor.wait(), Some(0), "it ends in order");
+    assert_eq!(site.worker.read("began").lines().count(), 1);
+    let _next = site.executor();
+    site.ends(0);
+    let runs = site.client.foreplan(&["runs", "--json"]).stdout;
+    assert_eq!(runs.matches("\"succeeded\"").count(), 2, "{runs}");
+    assert!(!site.client.foreplan(&["audit", "last"]).stdout.contains("worker_lost"));
+}
+
+#[test]
+fn a_pool_that_stays_empty_fails_the_step_after_the_patience_of_the_run() {
+    let site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    site.announce();
+    let toml = format!("{CLIENT}[limits]\nunserved = \"2s\"\n[replan]\nstrategy = \"fail-fast\"\n");
+    site.client.write("foreplan.toml", &toml);
+    site.submit();
+    site.ends(10);
+    let view = site.show();
+    assert_eq!(view["steps"][0]["failure"]["kind"], "unserved", "{view:#}");
+}
+
+#[test]
+fn a_pool_scaled_to_zero_is_woken_by_what_its_consumer_has_pending() {
+    let site = Site::new("printf '{\"done\": true}'\n");
+    let _agents = site.deployment.agents();
+    site.announce();
+    assert_eq!(site.raw.pending(POOL), 0);
+    site.submit();
+    // A scaler, as KEDA is one: it looks at the lag and at nothing else.
+    wait_until("work waits", || site.raw.pending(POOL) > 0);
+    let _woken = site.executor();
+    site.ends(0);
+}
+
+#[test]
+fn cancelled_work_leaves_the_queue() {
+    let site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    site.announce();
+    site.submit();
+    wait_until("work waits", || site.raw.pending(POOL) == 1);
+    assert_eq!(site.client.foreplan(&["cancel", "last"]).code, 0);
+    wait_until("the queue is empty", || site.raw.pending(POOL) == 0);
+}
+
+#[test]
+fn a_step_that_kills_its_workers_pauses_the_run_and_is_kept_as_dead() {
+    // The tool's parent is its worker.
+    let site = Site::new("[ -e harmless ] || kill -9 $PPID\nprintf '{\"done\": true}'\n");
+    let _agents = site.deployment.agents();
+    let mut executor = site.executor();
+    site.submit();
+    wait_until("the run is paused", || {
+        if executor.has_ended() {
+            executor = site.executor();
+        }
+        site.show()["status"] == "paused"
+    });
+    let view = site.show();
+    assert!(view["reason"].as_str().is_some_and(|why| why.contains("5 workers were lost")), "{view:#}");
+    let dead = site.client.foreplan(&["dead"]);
+    assert!(
+        dead.stdout.contains("fp.dead.workers_lost") && dead.stdout.contains("\"step\":\"work\""),
+        "{dead:?}"
+    );
+
+    site.worker.write("harmless", "");
+    if executor.has_ended() {
+        executor = site.executor();
+    }
+    let resumed = site.client.foreplan(&["resume", "last"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    drop(executor);
+}
