@@ -15,7 +15,7 @@ impl Example {
     /// Returns `None` if `nats-py` cannot be fetched.
     fn start() -> Option<Self> {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/python-specialist");
-        let python = python(&example.join("requirements.txt"))?;
+        let python = python(&example.join("requirements.txt"), &[])?;
         let deployment = Deployment::start();
         let project = Project::example("python-specialist").on(&deployment.server.url());
         Some(Self { deployment, project, python })
