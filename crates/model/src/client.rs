@@ -127,8 +127,14 @@ impl Client {
         if let Some(http) = self.http.get() {
             return Ok(http.clone());
         }
+        // A redirect could carry a key in a header of the provider's own to another server.
+        let http = genai::WebConfig::default()
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .apply_to_builder(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()))
+            .build()
+            .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
         let http = genai::Client::builder()
-            .with_web_config(genai::WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT))
+            .with_reqwest(http)
             .build()
             .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
         Ok(self.http.get_or_init(|| http).clone())

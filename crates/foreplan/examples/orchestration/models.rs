@@ -15,8 +15,10 @@ use std::{
 
 use anyhow::ensure;
 use foreplan::{Outcome, System};
-use foreplan_core::{failure::Failure, goal::PlannerSpec, tool::Effect, view::Status};
-use foreplan_model::{Api, Client, Config, Configs, Key};
+use foreplan_core::{
+    call::Purpose, digest::Digest, failure::Failure, goal::PlannerSpec, tool::Effect, view::Status,
+};
+use foreplan_model::{Api, Client, Config, Configs, Key, Message, Models as _, Request};
 use foreplan_testkit::{Asked, ModelServer, Reply};
 use foreplan_tools::{AgentSpec, Specialist, Tool};
 use schemars::JsonSchema;
@@ -31,6 +33,9 @@ const REGIONS: [(&str, u64); 3] = [("north", 7), ("south", 11), ("west", 13)];
 
 /// How often the regions are surveyed, each time from the total of the time before.
 const PERIODS: usize = 3;
+
+/// Questions that measure what one takes by itself.
+const BARE: usize = 21;
 
 const MODEL: &str = "test/m";
 
@@ -88,7 +93,9 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     let server = ModelServer::start().await;
     server.answer(move |asked| Some(answer(way, asked).after(ANSWER)));
     let called = Arc::new(AtomicUsize::new(0));
-    let system = system(way, &server, tool, &called).await?;
+    let client = client(&server);
+    let answer = bare_answer(&client, &server).await?;
+    let system = system(way, client, tool, &called).await?;
     let mut walls = Vec::new();
     let mut last = None;
     for round in 0..=rounds {
@@ -104,45 +111,40 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     let runs = rounds + 1;
     let calls: usize = PERIODS * (REGIONS.len() + 1);
     ensure!(called.load(Ordering::Relaxed) == runs * calls, "a tool was not called as often as it must be");
-    let asked = server.asked();
+    let asked = server.asked().split_off(BARE);
     let tokens: u64 = asked.iter().map(Asked::tokens).sum();
+    let schemas: u64 = asked.iter().map(Asked::schema_tokens).sum();
     walls.sort_by(f64::total_cmp);
-    let (wall_s, least) = (walls[walls.len() / 2], least(way, tool).as_secs_f64());
+    let (wall_s, least) = (walls[walls.len() / 2], least(way, answer, tool).as_secs_f64());
     let turns = asked.len() / runs;
     Ok(json!({
         "workload": "models", "mode": way.name(), "wall_s": wall_s, "steps": calls, "ok": true,
         "model_calls": turns, "prompt_tokens": tokens / runs as u64,
+        "of_these_schemas_of_answers": schemas / runs as u64,
         "journaled_model_calls": last.map(|outcome| outcome.usage.model_calls),
         "least_s": least, "over_least": wall_s / least - 1.0,
         "overhead_ms_per_model_call": (wall_s - least) * 1e3 / turns as f64,
-        "settings": {"rounds": rounds, "answer_ms": ANSWER.as_millis() as u64, "tool_ms": tool.as_millis() as u64},
+        "settings": {"rounds": rounds, "answer_ms": answer.as_secs_f64() * 1e3, "tool_ms": tool.as_millis() as u64},
     }))
 }
 
 /// Returns how long the task takes if nothing but the model and the tools take any time.
-fn least(way: Way, tool: Duration) -> Duration {
+fn least(way: Way, answer: Duration, tool: Duration) -> Duration {
     let layers = 2 * PERIODS as u32;
     let calls = (PERIODS * (REGIONS.len() + 1)) as u32;
     match way {
-        Way::Plan => ANSWER + tool * layers,
-        Way::React => ANSWER * (calls + 1) + tool * calls,
-        Way::ReactParallel => ANSWER * (layers + 1) + tool * layers,
+        Way::Plan => answer + tool * layers,
+        Way::React => answer * (calls + 1) + tool * calls,
+        Way::ReactParallel => answer * (layers + 1) + tool * layers,
     }
 }
 
 async fn system(
     way: Way,
-    server: &ModelServer,
+    client: Client,
     takes: Duration,
     called: &Arc<AtomicUsize>,
 ) -> anyhow::Result<System> {
-    let config = Config {
-        api: Some(Api::Openai),
-        base_url: Some(server.base_url()),
-        key: Key::Given("sk-bench".to_owned()),
-        ..Config::default()
-    };
-    let client = Client::new(Configs::from([(MODEL.to_owned(), config)]), Arc::new(|_: &str| None));
     let pool = Specialist {
         capability: "bench".into(),
         tools: vec!["survey".into(), "combine".into()],
@@ -162,6 +164,39 @@ async fn system(
         .models(Arc::new(client))
         .planner(planner);
     Ok(system.build().await?)
+}
+
+fn client(server: &ModelServer) -> Client {
+    let config = Config {
+        api: Some(Api::Openai),
+        base_url: Some(server.base_url()),
+        key: Key::Given("sk-bench".to_owned()),
+        ..Config::default()
+    };
+    Client::new(Configs::from([(MODEL.to_owned(), config)]), Arc::new(|_: &str| None))
+}
+
+/// Returns how long a question takes by itself: the model's time, with the way there and back.
+async fn bare_answer(client: &Client, server: &ModelServer) -> anyhow::Result<Duration> {
+    let model = client.model(MODEL)?;
+    let request = Arc::new(Request {
+        purpose: Purpose::Act,
+        prompt: Digest::of_bytes(b"bare"),
+        system: String::new(),
+        messages: vec![Message::User { text: GOAL.to_owned() }],
+        tools: Vec::new(),
+        output: None,
+        max_output_tokens: None,
+    });
+    let mut took = Vec::with_capacity(BARE);
+    for _ in 0..BARE {
+        let began = Instant::now();
+        model.chat(Arc::clone(&request)).await?;
+        took.push(began.elapsed());
+    }
+    ensure!(server.asked().len() == BARE, "a question was asked twice");
+    took.sort();
+    Ok(took[BARE / 2])
 }
 
 fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {

@@ -80,7 +80,8 @@ pub(crate) fn try_all(place: &Place) -> Vec<Finding> {
 fn named(place: &Place) -> BTreeSet<String> {
     let file = place.project.file();
     let tables = file.models.keys().filter(|name| name.contains('/'));
-    tables.chain(&file.planner.model).cloned().collect()
+    let actors = file.specialists.iter().filter_map(|specialist| specialist.model.as_ref());
+    tables.chain(&file.planner.model).chain(&file.replan.model).chain(actors).cloned().collect()
 }
 
 fn connect(address: &str) -> Result<(), String> {

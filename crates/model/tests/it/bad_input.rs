@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use foreplan_model::{Api, Client, Config, Configs, Error, ErrorKind, Key, Models};
 use foreplan_testkit::{ModelServer, Reply};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{KEY, ask, client, config, model, no_variables, request};
 
@@ -137,4 +138,33 @@ async fn an_answer_that_is_late_is_given_up() {
     let error = slow.chat(Arc::new(request("x"))).await.unwrap_err();
     check(&error, ErrorKind::Unavailable, &["50ms", "timeout"]);
     assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_so_that_no_key_goes_to_another_server() {
+    let other = ModelServer::start().await;
+    other.always(|_| true, Reply::text("hello"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let location = format!("{}/messages", other.base_url());
+    let redirecting = tokio::spawn(async move {
+        let answer = format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut read = vec![0; 64 * 1024];
+            let _ = stream.read(&mut read).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let config = Config {
+        api: Some(Api::Anthropic),
+        base_url: Some(format!("http://{address}/v1")),
+        key: Key::Given(KEY.to_owned()),
+        ..Config::default()
+    };
+    let error = model(config).chat(Arc::new(request("how many?"))).await.unwrap_err();
+    assert!(error.message.contains("307"), "{error}");
+    assert!(other.asked().is_empty(), "the other server saw the request");
+    redirecting.abort();
 }

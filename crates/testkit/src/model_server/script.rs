@@ -71,7 +71,16 @@ impl Asked {
     /// Returns the length of the conversation in tokens, counted as characters / 4.
     #[must_use]
     pub fn tokens(&self) -> u64 {
-        let parts = ["system", "messages", "tools", "response_format", "output_config"];
+        self.tokens_of(&["system", "messages", "tools"]) + self.schema_tokens()
+    }
+
+    /// Returns how many of these are the schema of the answer.
+    #[must_use]
+    pub fn schema_tokens(&self) -> u64 {
+        self.tokens_of(&["response_format", "output_config"])
+    }
+
+    fn tokens_of(&self, parts: &[&str]) -> u64 {
         let chars: usize =
             parts.iter().filter_map(|part| self.body.get(part)).map(|v| v.to_string().chars().count()).sum();
         (chars as u64).div_ceil(4)
