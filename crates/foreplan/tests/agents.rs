@@ -288,3 +288,62 @@ async fn a_step_sees_its_input_and_the_outputs_it_depends_on_and_no_others() {
     assert!(told.contains("about known") && !told.contains("secret plans"), "{told}");
     assert_eq!(script.asked.lock().unwrap()[0].system.matches("You research.").count(), 1);
 }
+
+/// A tool that reads a file of `notes/` and notes each of its calls in `calls.log`.
+const READER: &str = r#"
+[[tools.command]]
+name = "read_note"
+description = "Reads a note"
+command = ["sh", "-c", 'echo call >> calls.log; printf "{\"text\": \"%s\"}" "$(cat "$1")"', "read", "{path}"]
+input_schema = "path.json"
+output = { text = "string" }
+effect = "read"
+env = ["PATH"]
+[[specialists]]
+capability = "research"
+model = "test/script"
+"#;
+
+const PATHS: &str = r#"{"type": "object", "required": ["path"], "additionalProperties": false,
+    "properties": {"path": {"type": "string", "pattern": "^notes/[a-z]+\\.txt$"}}}"#;
+
+async fn read_note(path: &str) -> (RunView, String, Script) {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("project");
+    std::fs::create_dir_all(project.join("notes")).unwrap();
+    std::fs::write(folder.path().join("secret.txt"), "the password").unwrap();
+    std::fs::write(project.join("notes/a.txt"), "buy milk").unwrap();
+    std::fs::write(project.join("path.json"), PATHS).unwrap();
+    std::fs::write(project.join("foreplan.toml"), READER).unwrap();
+    let script = Script::new([calls(&[("read_note", json!({"path": path}))]), says("done")]);
+    let toolbox = foreplan::config::Project::load(&project).unwrap().toolbox().unwrap();
+    let system = System::builder()
+        .toolbox(Arc::new(toolbox))
+        .models(script.models())
+        .planner(PlannerSpec::Runbook { plan: plan(&["read_note"], json!({})) })
+        .build()
+        .await
+        .unwrap();
+    let view = system.run("read a note").await.unwrap().into_view();
+    system.shutdown().await;
+    let called = std::fs::read_to_string(project.join("calls.log")).unwrap_or_default();
+    (view, called, script)
+}
+
+#[tokio::test]
+async fn an_argument_that_leads_out_of_the_folder_is_refused_before_the_tool_is_called() {
+    for path in ["../secret.txt", "notes/../../secret.txt", "/etc/passwd", "notes/a.txt; cat ../secret.txt"] {
+        let (view, called, script) = read_note(path).await;
+        assert_eq!(view.status, Status::Succeeded, "{path}: {:?}", view.reason);
+        assert_eq!(called, "", "{path}");
+        assert!(!script.last_told().contains("password"), "{path}: {}", script.last_told());
+    }
+}
+
+#[tokio::test]
+async fn an_argument_that_stays_in_the_folder_is_read() {
+    let (view, called, script) = read_note("notes/a.txt").await;
+    assert_eq!(view.status, Status::Succeeded, "{:?}", view.reason);
+    assert_eq!(called.lines().count(), 1);
+    assert!(script.last_told().contains("buy milk"), "{}", script.last_told());
+}
