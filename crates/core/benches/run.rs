@@ -58,11 +58,13 @@ impl Case {
             planner: PlannerSpec::Runbook { plan: Arc::clone(&plan) },
             guidance: None,
             approval: Approval { mode: ApprovalMode::Auto, ..Approval::default() },
+            review: None,
             replan: ReplanPolicy::default(),
             limits: limits.clone(),
             group: None,
             key: None,
             origin: None,
+            parent: None,
         };
         let tool = SealedTool {
             digest: Digest([1; 32]),

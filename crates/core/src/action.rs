@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     budget::StepMax,
     digest::Digest,
+    event::ReviewOf,
     failure::Failure,
     id::{Capability, StepId, ToolName},
     tool::Effect,
@@ -29,6 +30,13 @@ pub enum Action {
         basis: u64,
         /// What happened.
         trigger: Arc<Trigger>,
+    },
+    /// Ask the reviewer.
+    RequestReview {
+        /// Counts the reviews of the run, from 1.
+        review: u32,
+        /// What is judged.
+        of: ReviewOf,
     },
     /// Find out whether these steps can start.
     Evaluate {

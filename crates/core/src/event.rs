@@ -57,6 +57,21 @@ pub enum Event {
         /// The envelope's digest: what an approval names.
         envelope: Digest,
     },
+    /// A reviewer was asked for its opinion. An attempt whose output is reviewed is not done before it
+    /// has answered.
+    ReviewRequested {
+        /// Counts the reviews of the run, from 1.
+        review: u32,
+        /// What is judged.
+        of: ReviewOf,
+    },
+    /// The reviewer answered, or did not in time; what it said is the cause's.
+    Reviewed {
+        /// Which review.
+        review: u32,
+        /// Whether it accepts what it judged. Without a judgement it does not.
+        accepts: bool,
+    },
     /// A person is asked to approve.
     ApprovalRequested {
         /// What waits for it.
@@ -265,6 +280,24 @@ pub enum Event {
         by: String,
         /// Why.
         reason: String,
+    },
+}
+
+/// What a reviewer judges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewOf {
+    /// A proposed plan.
+    Plan {
+        /// The version that it becomes.
+        version: u32,
+    },
+    /// What an attempt returned.
+    Output {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
     },
 }
 

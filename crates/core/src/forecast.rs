@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     budget::StepMax,
     envelope::Envelope,
+    goal::Review,
     id::StepId,
-    plan::{CompiledPlan, Step, StepKind},
+    plan::{CompiledPlan, Step},
 };
 
 /// What a plan can use at most. Replans are not in it: they are another plan.
@@ -24,18 +25,17 @@ pub struct Forecast {
     pub cost_microusd_max: u64,
 }
 
-/// Returns what a plan can use at most, within the limits of its envelope.
+/// Returns what a plan can use at most, within the limits of its envelope and with its reviewer.
 #[must_use]
-pub fn forecast(plan: &CompiledPlan, envelope: &Envelope) -> Forecast {
+pub fn forecast(plan: &CompiledPlan, envelope: &Envelope, review: Option<&Review>) -> Forecast {
     let limits = &envelope.limits;
     let sum = |of: &dyn Fn(&Step) -> u64| plan.steps().iter().map(of).fold(0, u64::saturating_add);
-    let calls = sum(&model_calls);
+    let is_reviewed = |step: &Step| review.is_some_and(|review| review.judges(step));
+    let calls = sum(&|step| model_calls(step, is_reviewed(step)));
     let bounded = |of: &dyn Fn(&Step) -> u64, limit: u64| {
-        let most = |step: &Step| match step.kind() {
-            Some(StepKind::Agent(_)) => of(step).saturating_mul(times(step)),
-            // What a review uses is known only to the reviewer.
-            _ if step.review => limit,
-            _ => 0,
+        // What a review uses is known only to the reviewer.
+        let most = |step: &Step| {
+            if is_reviewed(step) { limit } else { of(step).saturating_mul(times(step)) }
         };
         sum(&most).min(limit)
     };
@@ -48,9 +48,9 @@ pub fn forecast(plan: &CompiledPlan, envelope: &Envelope) -> Forecast {
 }
 
 /// Returns how many calls to models a step can make: its turns, and its reviews.
-fn model_calls(step: &Step) -> u64 {
+fn model_calls(step: &Step, is_reviewed: bool) -> u64 {
     let turns = u64::from(StepMax::of(step).model_calls);
-    (turns + u64::from(step.review)).saturating_mul(times(step))
+    (turns + u64::from(is_reviewed)).saturating_mul(times(step))
 }
 
 /// Returns how many attempts there are at most, over all items.
@@ -97,7 +97,8 @@ mod tests {
             agents: Default::default(),
             limits: Limits { model_calls: 50, tokens: 10_000, cost_microusd: 700, ..Limits::default() },
         };
-        forecast(&plan, &envelope)
+        let review = Review { model: "m".to_owned(), plans: true, results: false };
+        forecast(&plan, &envelope, Some(&review))
     }
 
     fn agent(id: &str, more: Value) -> Value {

@@ -6,7 +6,15 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{budget::Limits, digest::Digest, fork::Origin, plan::Plan, policy::ReplanPolicy, time};
+use crate::{
+    budget::Limits,
+    digest::Digest,
+    fork::Origin,
+    id::{RunId, StepId},
+    plan::{Plan, Step},
+    policy::ReplanPolicy,
+    time,
+};
 
 /// An approval that nobody gives within a day ends the run.
 pub const APPROVAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,6 +37,9 @@ pub struct RunSpec {
     /// When a person is asked.
     #[serde(default)]
     pub approval: Approval,
+    /// Whose opinion is asked besides a person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
     /// What happens when reality disagrees with the plan.
     #[serde(default)]
     pub replan: ReplanPolicy,
@@ -44,6 +55,9 @@ pub struct RunSpec {
     /// The run that this one begins from, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// The step that the run carries out, if it is one of another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 /// Who makes the plan.
@@ -117,6 +131,44 @@ pub enum ApprovalMode {
     Risky,
     /// All.
     Always,
+}
+
+/// The attempt of a `goal` step that a run carries out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// The run that the step belongs to.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// A model's opinion of plans before they are approved, and of outputs after their steps ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Review {
+    /// The model: `provider/name`.
+    pub model: String,
+    /// Whether plans are reviewed.
+    #[serde(default = "yes")]
+    pub plans: bool,
+    /// Whether the outputs of all steps are reviewed, not only of those that say `review`.
+    #[serde(default)]
+    pub results: bool,
+}
+
+impl Review {
+    /// Returns whether what a step returns is judged: a person's answer never is.
+    #[must_use]
+    pub fn judges(&self, step: &Step) -> bool {
+        (self.results || step.review) && step.human.is_none()
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A group of runs of which at most one is active.

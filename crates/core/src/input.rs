@@ -18,6 +18,7 @@ use crate::{
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::ReplanDecision,
+    review::ReviewOutcome,
     time::Timestamp,
 };
 
@@ -56,6 +57,8 @@ pub enum Input {
     },
     /// The replanner answers.
     Replanned(ReplanReply),
+    /// The reviewer answers.
+    Reviewed(ReviewReply),
     /// A person, or a program in their name, commands.
     Command(Command),
     /// A point in time that [`crate::run::Run::next_wake`] named has come.
@@ -227,6 +230,26 @@ pub struct ReplanReply {
     /// The calls that were made for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
+}
+
+/// What a reviewer answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ReviewReply {
+    /// Which review of the run, from 1.
+    pub review: u32,
+    /// The reviewer: the model's name.
+    pub by: String,
+    /// The judgement, or why there is none.
+    pub outcome: ReviewOutcome,
+    /// What it used.
+    #[serde(default, skip_serializing_if = "Usage::is_zero")]
+    pub usage: Usage,
+    /// The calls that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+    /// What an accepted output unlocks.
+    #[serde(default)]
+    pub verdicts: Verdicts,
 }
 
 /// What a person asks of a run.

@@ -46,11 +46,34 @@ pub struct Judgement {
     pub reasons: Vec<String>,
 }
 
-impl Judgement {
-    /// Returns the failure that a step has whose output was not accepted; `None` if it was.
+impl ReviewOutcome {
+    /// Returns whether what was judged may pass. Without a judgement it may not.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        matches!(self, Self::Judgement(judgement) if judgement.accepts)
+    }
+
+    /// Returns why what was judged may not pass; empty if it may.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Judgement(judgement) => judgement.reasons.clone(),
+            Self::Failed(failure) => vec![format!("there is no judgement: {failure}")],
+        }
+    }
+
+    /// Returns the failure that a step has whose output may not pass; `None` if it may. An output that
+    /// a reviewer refused may be better next time; without a judgement another one is as good.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
-        (!self.accepts).then(|| Failure::new(FailureKind::Review, "not_accepted", self.reasons.join("; ")))
+        let reasons = self.reasons().join("; ");
+        match self {
+            Self::Judgement(judgement) if judgement.accepts => None,
+            Self::Judgement(_) => {
+                Some(Failure::new(FailureKind::Review, "not_accepted", reasons).retryable(true))
+            }
+            Self::Failed(_) => Some(Failure::new(FailureKind::Review, "no_judgement", reasons)),
+        }
     }
 }
 

@@ -151,6 +151,9 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// The plan versions after the first.
     pub replans: Vec<ReplanView>,
+    /// What reviewers said, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviews: Vec<ReviewView>,
     /// The result, once there is one.
     pub result: Option<Value>,
     /// The run that it was forked from, and where.
@@ -260,6 +263,29 @@ pub struct ReplanView {
     pub by: String,
     /// Why.
     pub reason: String,
+}
+
+/// What a reviewer said of a plan, or of an output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReviewView {
+    /// Counts the reviews of the run, from 1.
+    pub review: u32,
+    /// The plan version that was judged; absent: an output was.
+    pub version: Option<u32>,
+    /// The step whose output was judged.
+    pub step: Option<StepId>,
+    /// The attempt that returned it.
+    pub attempt: Option<u32>,
+    /// Who judged.
+    pub by: String,
+    /// When.
+    #[serde(with = "time::rfc3339")]
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Whether it was accepted. Without a judgement it was not.
+    pub accepts: bool,
+    /// Why.
+    pub reasons: Vec<String>,
 }
 
 /// What a run used.

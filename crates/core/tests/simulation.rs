@@ -10,6 +10,8 @@ mod check;
 mod message;
 #[path = "sim/plans.rs"]
 mod plans;
+#[path = "sim/reviews.rs"]
+mod reviews;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "run/support/mod.rs"]

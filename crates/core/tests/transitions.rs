@@ -21,5 +21,7 @@ mod people;
 mod questions;
 #[path = "run/replans.rs"]
 mod replans;
+#[path = "run/reviews.rs"]
+mod reviews;
 #[path = "run/time.rs"]
 mod time;

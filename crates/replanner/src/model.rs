@@ -239,13 +239,7 @@ impl<'a> Replanning<'a> {
 
     /// Checks a plan as the tracker will, and that it leaves alone what cannot be undone.
     fn check(&self, plan: &Arc<Plan>) -> Result<(), Vec<Finding>> {
-        let context = CheckContext {
-            inventory: self.inventory,
-            limits: &self.spec.limits,
-            params: &self.spec.params,
-            rules: &self.spec.replan.rules,
-            executable: &check::EXECUTABLE,
-        };
+        let context = CheckContext::of(self.spec, self.inventory);
         let checked = check::check(plan, &context);
         let mut findings = checked.findings;
         for id in self.irrevocable() {

@@ -40,6 +40,8 @@ pub enum Service {
     Planner,
     /// The replanner.
     Replanner,
+    /// A reviewer.
+    Reviewer,
     /// The executors of a capability.
     Executor(Capability),
 }
@@ -52,6 +54,7 @@ impl Service {
             Self::Tracker => "foreplan-tracker".to_owned(),
             Self::Planner => "foreplan-planner".to_owned(),
             Self::Replanner => "foreplan-replanner".to_owned(),
+            Self::Reviewer => "foreplan-reviewer".to_owned(),
             Self::Executor(capability) => format!("foreplan-executor-{capability}"),
         }
     }

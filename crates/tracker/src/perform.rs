@@ -10,12 +10,14 @@ use foreplan_core::{
     fork::{DoneCall, Kept},
     id::{RunId, StepId},
     input::{AttemptOutcome, AttemptReply, Verdicts},
+    review::ReviewOutcome,
     run::Run,
     tool::Effect,
 };
 use foreplan_journal::Progress as Row;
 use foreplan_protocol::{
-    Cancel, Message, PermitAnswer, PlanRequest, ReplanRequest, Reply, StepRequest, StepWork, Subject,
+    Cancel, Message, PermitAnswer, PlanRequest, ReplanRequest, Reply, ReviewRequest, StepRequest, StepWork,
+    Subject,
 };
 use serde_json::Value;
 
@@ -105,7 +107,7 @@ impl Shared {
                 let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, call, granted });
                 self.publish(Subject::Executors, answer).await;
             }
-            Action::Evaluate { .. } | Action::RunStep(_) => {}
+            Action::Evaluate { .. } | Action::RunStep(_) | Action::RequestReview { .. } => {}
         }
     }
 
@@ -153,6 +155,21 @@ impl Shared {
             self.answer(run, request.step.clone(), request.attempt, outcome).await;
         }
         Some(request)
+    }
+
+    /// Sends a review request. One that no reviewer takes comes back without a judgement.
+    pub(crate) async fn ask_reviewer(&self, request: ReviewRequest) {
+        let (run, review) = (request.run, request.review);
+        let asked = self.bus.publish(Subject::Reviewer, Message::Review(Arc::new(request))).await;
+        let Err(error) = asked else { return };
+        let reply = Reply::Review {
+            review,
+            by: "tracker".to_owned(),
+            outcome: ReviewOutcome::Failed(Failure::new(FailureKind::Unserved, UNSERVED, error.to_string())),
+            usage: foreplan_core::budget::Usage::default(),
+            calls: Vec::new(),
+        };
+        self.publish(Subject::Tracker(run), Message::Reply { run, reply }).await;
     }
 
     /// Answers a step request in the place of an executor that never got it: nobody took it, or its

@@ -27,13 +27,7 @@ pub struct Planning<'a> {
 /// Checks a plan.
 #[must_use]
 pub fn propose(plan: &Arc<Plan>, planning: Planning<'_>) -> Proposal {
-    let context = CheckContext {
-        inventory: planning.inventory,
-        limits: &planning.spec.limits,
-        params: &planning.spec.params,
-        rules: &planning.spec.replan.rules,
-        executable: &check::EXECUTABLE,
-    };
+    let context = CheckContext::of(planning.spec, planning.inventory);
     let checked = check::check(plan, &context);
     let is_adoptable = checked.is_adoptable();
     match checked.compiled {
@@ -69,6 +63,7 @@ impl Remembered {
             && self.spec.limits == spec.limits
             && self.spec.params == spec.params
             && self.spec.replan.rules == spec.replan.rules
+            && self.spec.review == spec.review
     }
 }
 

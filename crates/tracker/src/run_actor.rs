@@ -18,7 +18,9 @@ use foreplan_bus::{Consumer, Receipt};
 use foreplan_core::{
     action::Action,
     id::StepId,
-    input::{AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, ReplanReply},
+    input::{
+        AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, ReplanReply, ReviewReply, Verdicts,
+    },
     plan::Plan,
     run::{Rejection, Run},
     time::Timestamp,
@@ -238,13 +240,17 @@ impl State {
                     }
                 }
             }
+            Message::Reply { reply: Reply::Review { review, by, outcome, usage, calls }, .. } => {
+                let verdicts = Verdicts::default();
+                let reply = ReviewReply { review, by, outcome, usage, calls, verdicts };
+                self.reviewed(me, reply, receipt).await
+            }
             Message::PermitRequest(ask) => {
                 let input = Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call };
                 self.take_and_settle(me, input, receipt).await
             }
             Message::Input { input, .. } => self.take_and_settle(me, input, receipt).await,
-            Message::Reply { reply: Reply::Review { .. }, .. }
-            | Message::Plan(_)
+            Message::Plan(_)
             | Message::Replan(_)
             | Message::Review(_)
             | Message::Step(_)
@@ -304,6 +310,30 @@ impl State {
         self.judge_elsewhere(me, job, receipt, move |judged| {
             reply.verdicts = judged.verdicts;
             Input::Result(reply)
+        });
+        Ok(())
+    }
+
+    /// Finds out what an accepted output unlocks before the core sees the review.
+    async fn reviewed(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        mut reply: ReviewReply,
+        receipt: Receipt,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(job) = self.review_job(&reply) else {
+            return self.take_and_settle(me, Input::Reviewed(reply), receipt).await;
+        };
+        if job.is_light()
+            && let Ok(judged) = job.judge()
+        {
+            self.inputs.extend(judged.inputs);
+            reply.verdicts = judged.verdicts;
+            return self.take_and_settle(me, Input::Reviewed(reply), receipt).await;
+        }
+        self.judge_elsewhere(me, job, receipt, move |judged| {
+            reply.verdicts = judged.verdicts;
+            Input::Reviewed(reply)
         });
         Ok(())
     }
@@ -402,6 +432,7 @@ impl State {
                 match action {
                     Action::Evaluate { steps } => inputs.extend(self.evaluate(me, steps)),
                     Action::RunStep(dispatch) => self.dispatch(dispatch).await,
+                    Action::RequestReview { review, of } => self.ask_reviewer(review, of).await,
                     other => self.shared.perform(&self.run, other).await,
                 }
             }
@@ -417,6 +448,7 @@ impl State {
 fn forget_verdicts(input: &mut Input) {
     match input {
         Input::Result(reply) => reply.verdicts.ready.clear(),
+        Input::Reviewed(reply) => reply.verdicts.ready.clear(),
         Input::Evaluated { ready } => ready.clear(),
         Input::Submit { .. }
         | Input::Planned(_)

@@ -8,17 +8,18 @@ use foreplan_core::{
     action::{Dispatch, Work},
     budget::StepMax,
     digest::Digest,
-    event::Event,
+    event::{Event, ReviewOf},
     expr::{self, Cel},
     failure::{EffectState, Failure, FailureKind},
     id::{RunId, StepId},
-    input::{AttemptOutcome, AttemptReply, Input, Readiness},
+    input::{AttemptOutcome, AttemptReply, Input, Readiness, ReviewReply},
     payload::Output,
     plan::Step,
+    review::ReviewSubject,
     run::{Found, WORKERS_LOST_MAX},
     tool::Effect,
 };
-use foreplan_protocol::{AgentWork, ListedTool, Message, StepRequest, StepWork};
+use foreplan_protocol::{AgentWork, ListedTool, Message, ReviewRequest, StepRequest, StepWork};
 use ractor::ActorRef;
 use serde_json::Value;
 
@@ -70,9 +71,25 @@ impl State {
         let plan = Arc::clone(&self.run.current()?.plan);
         let own = id.as_item().map_or(id.as_str(), |(parent, _)| parent);
         let at = plan.position(own)?;
+        let mut job = if self.run.reviews_output_of(id.as_str()) {
+            // What it unlocks is found out when the reviewer has accepted it.
+            let values = Values::new(&self.run);
+            Job { done_when: false, plan: Arc::clone(&plan), values, gate: None, unlocked: Vec::new() }
+        } else {
+            self.done_job(id, output)?
+        };
+        job.values.see_references(&self.run, at);
+        job.values.set(id.clone(), output.clone());
+        let expect = plan.node(at).expect.clone();
+        job.gate = self.gate_of(plan.step(at), id, output.clone(), expect, &mut job.values);
+        Some(job)
+    }
+
+    /// Returns what must be judged once a step is done with this output.
+    fn done_job(&self, id: &StepId, output: &Output) -> Option<Job> {
+        let plan = Arc::clone(&self.run.current()?.plan);
         let unlocked = self.run.unlocked_by(id.as_str());
         let mut values = Values::new(&self.run);
-        values.see_references(&self.run, at);
         for next in &unlocked {
             values.see_references(&self.run, plan.position(next.as_str())?);
         }
@@ -80,8 +97,42 @@ impl State {
             values.see_all(&self.run);
         }
         values.set(id.clone(), output.clone());
-        let gate = self.gate_of(plan.step(at), id, output.clone(), plan.node(at).expect.clone(), &mut values);
-        Some(Job { done_when: plan.done_when().is_some(), plan, values, gate, unlocked })
+        Some(Job { done_when: plan.done_when().is_some(), plan, values, gate: None, unlocked })
+    }
+
+    /// Returns what must be judged about an output that a reviewer accepts; `None` if nothing.
+    pub(crate) fn review_job(&self, reply: &ReviewReply) -> Option<Job> {
+        let (step, output) = self.run.output_in_review(reply.review)?;
+        if reply.outcome.accepts() { self.done_job(step, output) } else { None }
+    }
+
+    /// Sends what is to be judged to the reviewer, with the input that the step was given.
+    pub(crate) async fn ask_reviewer(&mut self, review: u32, of: ReviewOf) {
+        let spec = Arc::clone(self.run.spec());
+        let Some(model) = spec.review.as_ref().map(|review| review.model.clone()) else { return };
+        let run = self.run.id();
+        let known = match &of {
+            ReviewOf::Plan { .. } => Some(Arc::default()),
+            ReviewOf::Output { step, .. } => self.inputs.get(step).cloned(),
+        };
+        let (input, unbound) = match (known, &of) {
+            (Some(input), _) => (input, None),
+            (None, ReviewOf::Output { step, .. }) => (Arc::default(), self.unbound(step)),
+            (None, ReviewOf::Plan { .. }) => return,
+        };
+        let Some(subject) = self.run.review_subject(&of, input) else { return };
+        let mut request = ReviewRequest { run, review, spec, model, subject };
+        let shared = Arc::clone(&self.shared);
+        let Some(Unbound { template, values, list }) = unbound else {
+            return shared.ask_reviewer(request).await;
+        };
+        tokio::spawn(async move {
+            let bound = bind_with_item(&template, values, list, run, &shared).await;
+            if let (ReviewSubject::Output { input, .. }, Ok(bound)) = (&mut request.subject, bound) {
+                *input = Arc::new(bound);
+            }
+            shared.ask_reviewer(request).await;
+        });
     }
 
     fn assumption_job(&self, id: &StepId, output: &Output) -> Option<Job> {

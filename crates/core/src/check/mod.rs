@@ -26,6 +26,7 @@ use crate::{
     budget::Limits,
     envelope::{Envelope, SealedAgent, SealedTool},
     finding::Finding,
+    goal::{Review, RunSpec},
     id::ToolName,
     plan::{CompiledPlan, FORMAT, Plan, Step},
     policy::Rule,
@@ -63,8 +64,25 @@ pub struct CheckContext<'a> {
     pub params: &'a Map<String, Value>,
     /// The run's answers to known failures.
     pub rules: &'a [Rule],
+    /// Who gives an opinion of plans and outputs.
+    pub review: Option<&'a Review>,
     /// The kinds of steps that can be executed: [`EXECUTABLE`].
     pub executable: &'a [Kind],
+}
+
+impl<'a> CheckContext<'a> {
+    /// Returns what a plan of a run is checked against.
+    #[must_use]
+    pub fn of(spec: &'a RunSpec, inventory: &'a Inventory) -> Self {
+        Self {
+            inventory,
+            limits: &spec.limits,
+            params: &spec.params,
+            rules: &spec.replan.rules,
+            review: spec.review.as_ref(),
+            executable: &EXECUTABLE,
+        }
+    }
 }
 
 /// A plan that was checked.

@@ -77,6 +77,7 @@ impl<'a> Checker<'a> {
             None => {}
         }
         attempts(step, context, &mut findings);
+        reviewed(step, context, &mut findings);
         schema(step.output.as_ref(), "output", &mut findings);
         schema(step.human.as_ref().and_then(|h| h.answer.as_ref()), "human.answer", &mut findings);
         self.values(at, step, &mut findings);
@@ -375,6 +376,19 @@ fn servable(kind: Kind, word: &str, context: &CheckContext<'_>, findings: &mut V
     if !context.executable.contains(&kind) {
         let message = format!("not servable: no executor for {word} steps in this build");
         findings.push(Finding::error("not_servable", message).field(word));
+    }
+}
+
+/// Reports a review that nobody would make: the step must not pass for want of a reviewer.
+fn reviewed(step: &Step, context: &CheckContext<'_>, findings: &mut Vec<Finding>) {
+    if step.review && context.review.is_none() {
+        let message = "the step asks for a review, and the run has no reviewer; name one as `model` in \
+                       `[review]`, or drop `review`";
+        findings.push(Finding::error("no_reviewer", message).field("review"));
+    }
+    if step.review && step.human.is_some() {
+        let message = "a person's answer is not reviewed; drop `review`";
+        findings.push(Finding::advice("review_of_person", message).field("review"));
     }
 }
 

@@ -49,6 +49,7 @@ impl Run {
         self.timers.retain(|(_, timer)| match timer {
             Timer::Attempt(id, attempt) => old.timer_is_live(&self.steps, id, Some(*attempt)),
             Timer::Retry(id) | Timer::StepWait(id) => old.timer_is_live(&self.steps, id, None),
+            Timer::Review(review) => self.reviews_open.contains_key(review),
             Timer::Approval | Timer::WallTime | Timer::Deadline => true,
         });
         self.release_reservations();
@@ -197,6 +198,7 @@ impl Old {
         run.fresh.clear();
         run.queue.clear();
         run.waits.clear();
+        run.reviews_open.clear();
         run.failures.clear();
         run.in_flight = 0;
         run.backing_off = 0;
@@ -231,7 +233,9 @@ impl Old {
                 StepState::Succeeded(_) => is_same || is_irreversible(old, before),
                 StepState::Unknown { .. } => true,
                 StepState::Skipped { .. } => is_same,
-                StepState::Running { .. } => run.permit.is_some() || (is_same && may_go_on()),
+                StepState::Running { .. } | StepState::Reviewing { .. } => {
+                    run.permit.is_some() || (is_same && may_go_on())
+                }
                 StepState::Backoff { .. }
                 | StepState::AwaitingApproval { .. }
                 | StepState::Asking { question: None, .. }

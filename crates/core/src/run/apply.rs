@@ -8,11 +8,12 @@ use serde_json::Value;
 use super::{
     WORKER_GRACE,
     cause::{Origin, output_of, usage_of},
-    state::{CheckRun, End, PlanQuestion, PlanVersion, Proposed, Replan, Run, StepState, Timer},
+    state::{CheckRun, End, PlanQuestion, PlanReview, PlanVersion, Proposed, Replan, Run, StepState, Timer},
 };
 use crate::{
     action::Trigger,
     budget::StepMax,
+    call::Occurrence,
     digest::Digest,
     event::{Event, Gate},
     id::{PLAN_STEP, StepId},
@@ -44,6 +45,8 @@ impl Run {
             Event::PlanProposed { version, parent, envelope, .. } => {
                 self.plan_proposed(*version, *parent, *envelope, cause);
             }
+            Event::ReviewRequested { review, of } => self.review_requested(at, *review, of, cause),
+            Event::Reviewed { review, .. } => self.judged(at, *review, cause),
             Event::ApprovalRequested { gate, .. } => self.approval_requested(at, gate),
             Event::ApprovalGranted { gate, by } => self.approval_granted(gate, by),
             Event::PlanAdopted { .. } => self.adopt(at),
@@ -58,14 +61,7 @@ impl Run {
             Event::AttemptStarted { step, attempt, verify } => {
                 self.attempt_started(at, step, *attempt, *verify)
             }
-            Event::EffectPermitted { step, attempt, call } => {
-                self.permits.insert((step.clone(), *attempt));
-                let number = call.as_ref().map_or(0, |call| call.call);
-                self.update(step, |s| {
-                    s.permit = Some(*attempt);
-                    s.permitted_calls = number;
-                });
-            }
+            Event::EffectPermitted { step, attempt, call } => self.permitted(step, *attempt, call.as_ref()),
             Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
             Event::AttemptFailed { step, failure, .. } => {
                 self.attempt_failed(at, step, failure.as_ref(), cause)
@@ -91,10 +87,28 @@ impl Run {
             Event::RunResumed { .. } => self.paused = None,
             Event::RunReopened { .. } => self.reopen(cause),
             Event::OwnerChanged { .. } | Event::RunForked { .. } => {}
+            Event::RunSucceeded
+            | Event::RunFailed { .. }
+            | Event::RunCancelled { .. }
+            | Event::RunRejected { .. } => self.end_with(at, event),
+        }
+    }
+
+    fn permitted(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>) {
+        self.permits.insert((step.clone(), attempt));
+        self.update(step, |s| {
+            s.permit = Some(attempt);
+            s.permitted_calls = call.map_or(0, |call| call.call);
+        });
+    }
+
+    fn end_with(&mut self, at: Timestamp, event: &Event) {
+        match event {
             Event::RunSucceeded => self.ended(at, Status::Succeeded, None, None),
             Event::RunFailed { reason } => self.ended(at, Status::Failed, Some(reason.clone()), None),
             Event::RunCancelled { reason, .. } => self.ended(at, Status::Cancelled, None, reason.clone()),
             Event::RunRejected { reason, .. } => self.ended(at, Status::Rejected, None, Some(reason.clone())),
+            _ => {}
         }
     }
 
@@ -178,9 +192,11 @@ impl Run {
         self.timers.retain(|(_, timer)| match timer {
             Timer::Approval => false,
             Timer::Attempt(step, _) => !proposed.checks.contains_key(step),
+            Timer::Review(review) => !proposed.review.is_open(*review),
             Timer::Retry(_) | Timer::StepWait(_) | Timer::WallTime | Timer::Deadline => true,
         });
         self.in_flight -= proposed.checks.len() as u32;
+        self.reviews_open.retain(|review, _| !proposed.review.is_open(*review));
     }
 
     fn plan_refused(&mut self) {
@@ -211,7 +227,7 @@ impl Run {
             origin.trigger = replan.trigger.name().to_owned();
             origin.step = replan.trigger.step().cloned();
         }
-        let Proposal::Valid { plan, envelope, .. } = origin.proposal else { return };
+        let Proposal::Valid { plan, envelope, findings } = origin.proposal else { return };
         self.proposed = Some(Proposed {
             version: PlanVersion {
                 version,
@@ -228,6 +244,8 @@ impl Run {
                 adopted_at: None,
             },
             checks: std::collections::BTreeMap::new(),
+            findings: findings.clone(),
+            review: PlanReview::None,
             asked_at: None,
         });
     }
@@ -286,6 +304,10 @@ impl Run {
     }
 
     fn attempt_succeeded(&mut self, step: &StepId, cause: &Input) {
+        if let Some(output) = self.reviewed_output(step) {
+            self.update(step, |s| s.failure = None);
+            return self.change(step, StepState::Succeeded(output));
+        }
         let Input::Result(reply) = cause else { return };
         let AttemptOutcome::Output(output) = &reply.outcome else { return };
         self.record_reply(step, reply);
@@ -297,7 +319,7 @@ impl Run {
         self.change(step, StepState::Succeeded(output.clone()));
     }
 
-    fn record_reply(&mut self, step: &StepId, reply: &AttemptReply) {
+    pub(super) fn record_reply(&mut self, step: &StepId, reply: &AttemptReply) {
         let key = (step.clone(), reply.attempt);
         if self.permits.contains(&key) {
             self.answered.insert(key);
@@ -333,6 +355,7 @@ impl Run {
         };
         match cause {
             Input::Result(reply) => self.record_reply(step, reply),
+            _ if self.reviewed_output(step).is_some() => {}
             _ => self.update(step, |s| s.ended_at = Some(at)),
         }
         if self.proposed.as_ref().is_some_and(|p| p.checks.contains_key(step)) {
@@ -480,6 +503,7 @@ impl Run {
         self.proposed = None;
         self.failures.clear();
         self.timers.clear();
+        self.reviews_open.clear();
         self.queue.clear();
         self.evaluating.clear();
         self.fresh.clear();

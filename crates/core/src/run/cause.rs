@@ -65,6 +65,7 @@ impl<'a> Origin<'a> {
             | Input::Evaluated { .. }
             | Input::Result(_)
             | Input::Permit { .. }
+            | Input::Reviewed(_)
             | Input::Wake
             | Input::Takeover { .. } => None,
         }
@@ -77,6 +78,7 @@ pub(super) fn usage_of(cause: &Input) -> Usage {
         Input::Planned(reply) => reply.usage,
         Input::Result(reply) => reply.usage,
         Input::Replanned(reply) => reply.usage,
+        Input::Reviewed(reply) => reply.usage,
         Input::Submit { .. }
         | Input::Evaluated { .. }
         | Input::Permit { .. }

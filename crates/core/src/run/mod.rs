@@ -15,7 +15,7 @@
 //!   run wants an [`Input::Wake`].
 //!
 //! One file per family of transitions: `planning`, `steps`, `items`, `effects`, `replanning`,
-//! `commands`, `timers`. `apply` holds the meaning of every event.
+//! `reviewing`, `commands`, `timers`. `apply` holds the meaning of every event.
 
 mod adopt;
 mod apply;
@@ -27,6 +27,7 @@ mod items;
 mod planning;
 mod query;
 mod replanning;
+mod reviewing;
 mod state;
 mod steps;
 mod timers;
@@ -48,6 +49,7 @@ pub use effects::PERMIT_DENIED;
 pub use fork::Fork;
 pub use planning::QUESTIONS_MAX;
 pub use query::Found;
+pub use reviewing::REVIEW_TIME_MAX;
 pub use state::{PlanVersion, Run, StepRun, StepState, Timer};
 
 /// A step whose workers were lost this often pauses the run: something about it kills them.
@@ -149,6 +151,10 @@ impl Run {
             Input::Permit { step, attempt, call } => turn.permit(step, *attempt, call.as_ref()),
             Input::Replanned(reply) => {
                 turn.replanned(reply);
+                turn.check_budget();
+            }
+            Input::Reviewed(reply) => {
+                turn.reviewed(reply);
                 turn.check_budget();
             }
             Input::Command(command) => turn.command(command)?,

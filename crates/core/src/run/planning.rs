@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{
     Turn,
-    state::{PlanVersion, StepState},
+    state::{PlanReview, PlanVersion, StepState},
 };
 use crate::{
     action::{Action, Dispatch, Trigger, Work},
-    event::{Event, Gate, RunFailure},
+    event::{Event, Gate, ReviewOf, RunFailure},
     failure::{Failure, FailureKind},
     finding::Finding,
     goal::ApprovalMode,
@@ -157,14 +157,23 @@ impl Turn<'_> {
         );
     }
 
-    /// Asks for approval, or adopts, once every assumption holds.
-    fn gate(&mut self) {
+    /// Asks for a review, then for approval, or adopts, once every assumption holds. A plan that the
+    /// reviewer does not accept needs a person whatever the mode.
+    pub(super) fn gate(&mut self) {
         let Some(proposed) = &self.run.proposed else { return };
         if !proposed.checks.is_empty() {
             return;
         }
         let version = &proposed.version;
-        if !self.wants_approval(version) {
+        let is_doubted = match proposed.review {
+            PlanReview::None if self.run.wants_review(version) => {
+                return self.request_review(ReviewOf::Plan { version: version.version });
+            }
+            PlanReview::Open { .. } => return,
+            PlanReview::None => false,
+            PlanReview::Done { accepts } => !accepts,
+        };
+        if !is_doubted && !self.wants_approval(version) {
             return self.adopt();
         }
         let gate = if self.run.versions.is_empty() { Gate::Plan } else { Gate::Replan };

@@ -7,6 +7,7 @@ use crate::{
     action::{Action, Dispatch, Work},
     budget::StepMax,
     call::Occurrence,
+    event::ReviewOf,
     id::{RunId, StepId},
     input::PlanAnswer,
     payload::Output,
@@ -201,6 +202,8 @@ impl Run {
         if let Some(replan) = &self.replan {
             actions.push(Action::RequestReplan { basis: replan.basis, trigger: Arc::clone(&replan.trigger) });
         }
+        let reviews = self.reviews_open.iter();
+        actions.extend(reviews.map(|(review, of)| Action::RequestReview { review: *review, of: of.clone() }));
         if !self.evaluating.is_empty() {
             let steps = self.evaluating.iter().map(|at| self.steps[*at as usize].id.clone()).collect();
             actions.push(Action::Evaluate { steps });
@@ -359,10 +362,11 @@ impl Run {
         self.is_held = false;
     }
 
-    /// Returns how many attempts are in flight.
+    /// Returns how many attempts are in flight. Those that are reviewed have been answered.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        let reviews = self.reviews_open.values().filter(|of| matches!(of, ReviewOf::Output { .. }));
+        self.in_flight - reviews.count() as u32
     }
 
     /// Returns whether an irreversible call of the step, or of one of its items, happened or may have.
@@ -420,6 +424,12 @@ impl Run {
             StepState::Running { attempt, deadline, .. } => {
                 self.in_flight += 1;
                 self.timers.insert((*deadline, Timer::Attempt(id.clone(), *attempt)));
+            }
+            StepState::Reviewing { attempt, review, deadline, .. } => {
+                self.in_flight += 1;
+                self.timers.insert((*deadline, Timer::Review(*review)));
+                let of = ReviewOf::Output { step: id.clone(), attempt: *attempt };
+                self.reviews_open.insert(*review, of);
             }
             StepState::Backoff { until } => {
                 self.backing_off += 1;
@@ -481,6 +491,11 @@ impl Run {
                 }
                 self.timers.remove(&(deadline, Timer::Attempt(id, attempt)));
             }
+            StepState::Reviewing { review, deadline, .. } => {
+                self.in_flight -= 1;
+                self.timers.remove(&(deadline, Timer::Review(review)));
+                self.reviews_open.remove(&review);
+            }
             StepState::Backoff { until } => {
                 self.backing_off -= 1;
                 self.timers.remove(&(until, Timer::Retry(id)));
@@ -530,6 +545,7 @@ pub(super) fn wait_kind(state: &StepState) -> Option<WaitKind> {
         | StepState::Evaluating
         | StepState::Queued
         | StepState::Running { .. }
+        | StepState::Reviewing { .. }
         | StepState::Backoff { .. }
         | StepState::Expanded { .. }
         | StepState::Succeeded(_)

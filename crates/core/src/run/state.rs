@@ -11,14 +11,16 @@ use crate::{
     budget::{StepMax, Usage},
     digest::Digest,
     envelope::Envelope,
-    event::RunFailure,
+    event::{ReviewOf, RunFailure},
     failure::Failure,
+    finding::Finding,
     fork::Kept,
     goal::RunSpec,
     id::{RunId, StepId},
     input::PlanAnswer,
     payload::Output,
     plan::CompiledPlan,
+    review::ReviewOutcome,
     time::Timestamp,
     view::Status,
 };
@@ -65,6 +67,11 @@ pub struct Run {
     pub(super) replans_used: u32,
     pub(super) rule_uses: BTreeMap<u32, u32>,
     pub(super) replans_of: HashMap<StepId, u32>,
+    /// How many reviews were asked for.
+    pub(super) reviews: u32,
+    /// Those that have no answer yet.
+    pub(super) reviews_open: BTreeMap<u32, ReviewOf>,
+    pub(super) judgements: Vec<Judged>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     /// Attempts of steps that left the plan: numbers never start again.
     pub(super) retired: HashMap<StepId, u32>,
@@ -128,6 +135,9 @@ impl Run {
             replans_used: 0,
             rule_uses: BTreeMap::new(),
             replans_of: HashMap::new(),
+            reviews: 0,
+            reviews_open: BTreeMap::new(),
+            judgements: Vec::new(),
             timers: BTreeSet::new(),
             retired: HashMap::new(),
             previous: HashMap::new(),
@@ -175,8 +185,32 @@ pub(super) struct Proposed {
     pub(super) version: PlanVersion,
     /// Assumptions that are being looked at: attempt by pseudo step.
     pub(super) checks: BTreeMap<StepId, CheckRun>,
+    /// What `check` advises about it.
+    pub(super) findings: Vec<Finding>,
+    pub(super) review: PlanReview,
     /// Set while a person is asked.
     pub(super) asked_at: Option<Timestamp>,
+}
+
+/// Where the review of a proposed plan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlanReview {
+    /// Nobody was asked.
+    None,
+    /// There is no answer yet.
+    Open { review: u32, deadline: Timestamp },
+    /// The reviewer answered, or did not in time.
+    Done { accepts: bool },
+}
+
+/// What came of a review.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Judged {
+    pub(super) review: u32,
+    pub(super) of: ReviewOf,
+    pub(super) by: String,
+    pub(super) at: Timestamp,
+    pub(super) outcome: ReviewOutcome,
 }
 
 /// An assumption that is being looked at.
@@ -342,6 +376,17 @@ pub enum StepState {
         /// Whether it asks the `verify` tool about an earlier attempt.
         verify: bool,
     },
+    /// An attempt returned, and a reviewer judges what.
+    Reviewing {
+        /// The attempt.
+        attempt: u32,
+        /// Which review.
+        review: u32,
+        /// When the reviewer counts as lost.
+        deadline: Timestamp,
+        /// What the attempt returned.
+        output: Output,
+    },
     /// It is tried again later.
     Backoff {
         /// When.
@@ -395,6 +440,8 @@ pub enum Timer {
     Attempt(StepId, u32),
     /// A step is tried again.
     Retry(StepId),
+    /// A reviewer counts as lost.
+    Review(u32),
     /// An approval of the plan was not given in time.
     Approval,
     /// A step's approval or answer was not given in time.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     action::{Action, Work},
     digest::Digest,
-    event::{Event, Gate, RunFailure},
+    event::{Event, Gate, ReviewOf, RunFailure},
     failure::{EffectState, Failure, FailureKind},
     id::StepId,
     input::{AttemptOutcome, AttemptReply, Readiness},
@@ -111,6 +111,9 @@ impl Turn<'_> {
         let (step, attempt) = (reply.step.clone(), reply.attempt);
         match (&reply.outcome, &reply.verdicts.gate) {
             _ if verify => self.verified(at, reply),
+            (AttemptOutcome::Output(_), None) if self.run.is_reviewed(at) => {
+                self.request_review(ReviewOf::Output { step, attempt });
+            }
             (AttemptOutcome::Output(_), None) => {
                 self.emit(Event::AttemptSucceeded { step, attempt });
                 self.after_success(at, &reply.verdicts.ready, reply.verdicts.done);

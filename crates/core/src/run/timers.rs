@@ -35,6 +35,7 @@ impl Turn<'_> {
                     self.ready(at);
                 }
             }
+            Timer::Review(review) => self.review_lost(*review),
             Timer::Approval | Timer::StepWait(_) => self.fail(RunFailure::ApprovalTimeout),
             Timer::WallTime => self.fail(RunFailure::Budget { limit: "wall_time".to_owned() }),
             Timer::Deadline => self.fail(RunFailure::Budget { limit: "deadline".to_owned() }),

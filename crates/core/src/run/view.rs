@@ -35,9 +35,10 @@ impl Run {
             reason: self.reason(),
             waiting_for: waiting.first().cloned(),
             waiting,
-            plan: self.proposed().or_else(|| self.current()).map(plan_view),
+            plan: self.proposed().or_else(|| self.current()).map(|version| self.plan_view(version)),
             steps: self.steps.iter().enumerate().map(|(at, step)| self.step_view(at as u32, step)).collect(),
             replans: self.versions.iter().skip(1).map(replan_view).collect(),
+            reviews: self.reviews_view(),
             result,
             origin: self.spec.origin,
             usage: UsageView {
@@ -158,6 +159,30 @@ impl Run {
         }
     }
 
+    fn plan_view(&self, version: &PlanVersion) -> PlanView {
+        let step_view = |(at, step): (usize, &Step)| {
+            let sealed = step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool));
+            let deps = &version.plan.node(at as u32).deps;
+            PlanStepView {
+                id: step.id.clone(),
+                title: step.label().to_owned(),
+                tool: step.tool.clone(),
+                capability: step.capability.clone().or_else(|| match version.envelope.agents.get(&step.id) {
+                    Some(agent) => Some(agent.capability.clone()),
+                    None => sealed?.capabilities.first().cloned(),
+                }),
+                effect: version.envelope.effect_of(step),
+                needs: deps.iter().map(|dep| version.plan.step(*dep).id.clone()).collect(),
+            }
+        };
+        PlanView {
+            version: version.version,
+            digest: version.plan.digest(),
+            steps: version.plan.steps().iter().enumerate().map(step_view).collect(),
+            forecast: forecast(&version.plan, &version.envelope, self.spec.review.as_ref()),
+        }
+    }
+
     fn is_gated(&self, at: u32) -> bool {
         let Some(step) = self.step_definition(at) else { return false };
         let tool = step.tool.as_ref().and_then(|tool| self.versions.last()?.envelope.tools.get(tool));
@@ -173,6 +198,7 @@ impl Run {
         match state {
             StepState::Blocked { .. } | StepState::Evaluating | StepState::Queued => StepStatus::Pending,
             StepState::Running { .. }
+            | StepState::Reviewing { .. }
             | StepState::Backoff { .. }
             | StepState::Expanded { .. }
             | StepState::Faltered => StepStatus::Running,
@@ -192,30 +218,6 @@ impl Run {
 
 fn failure_text(step: &StepRun) -> String {
     step.failure.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-fn plan_view(version: &PlanVersion) -> PlanView {
-    let step_view = |(at, step): (usize, &Step)| {
-        let sealed = step.tool.as_ref().and_then(|tool| version.envelope.tools.get(tool));
-        let deps = &version.plan.node(at as u32).deps;
-        PlanStepView {
-            id: step.id.clone(),
-            title: step.label().to_owned(),
-            tool: step.tool.clone(),
-            capability: step.capability.clone().or_else(|| match version.envelope.agents.get(&step.id) {
-                Some(agent) => Some(agent.capability.clone()),
-                None => sealed?.capabilities.first().cloned(),
-            }),
-            effect: version.envelope.effect_of(step),
-            needs: deps.iter().map(|dep| version.plan.step(*dep).id.clone()).collect(),
-        }
-    };
-    PlanView {
-        version: version.version,
-        digest: version.plan.digest(),
-        steps: version.plan.steps().iter().enumerate().map(step_view).collect(),
-        forecast: forecast(&version.plan, &version.envelope),
-    }
 }
 
 fn replan_view(version: &PlanVersion) -> ReplanView {

@@ -106,6 +106,7 @@ impl Checks {
                 Action::AnswerPermit { .. }
                 | Action::RequestPlan { .. }
                 | Action::RequestReplan { .. }
+                | Action::RequestReview { .. }
                 | Action::Evaluate { .. }
                 | Action::CancelAttempt { .. } => {}
             }

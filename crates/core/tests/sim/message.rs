@@ -13,6 +13,7 @@ pub(crate) enum Message {
     Planned(PlanReply),
     Replan { basis: u64 },
     Replanned(ReplanReply),
+    Review { review: u32 },
     Evaluate { steps: Vec<StepId>, version: u32 },
     Evaluated { ready: Vec<(StepId, Readiness)>, version: u32 },
     Run(Dispatch),

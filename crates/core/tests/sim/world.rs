@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     check::Checks,
     message::Message,
-    plans,
+    plans, reviews,
     rng::Rng,
     support::{Harness, happened, id, run_id, said, spec},
 };
@@ -34,7 +34,7 @@ const PERMIT_TTL: Duration = Duration::from_secs(10);
 /// A run and all that is around it.
 pub(crate) struct World {
     h: Harness,
-    rng: Rng,
+    pub(crate) rng: Rng,
     checks: Checks,
     network: Vec<(Timestamp, u64, Message)>,
     sent: u64,
@@ -43,7 +43,7 @@ pub(crate) struct World {
     /// Attempts whose worker waits for a permit.
     asking: HashSet<(StepId, u32)>,
     commands: u128,
-    has_faults: bool,
+    pub(crate) has_faults: bool,
     log: Vec<String>,
 }
 
@@ -67,6 +67,9 @@ impl World {
         }
         if rng.chance(10) {
             spec.replan.strategy = foreplan_core::policy::Strategy::FailFast;
+        }
+        if rng.chance(30) {
+            spec.review = Some(reviews::random(&mut rng));
         }
         let (h, decision) = Harness::submit(spec);
         let mut world = Self {
@@ -148,7 +151,7 @@ impl World {
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(crate) fn handle(&mut self, input: Input) {
         let before = self.h.run.clone();
         let Ok(decision) = self.h.try_handle(input.clone()) else { return };
         if !decision.events.is_empty() {
@@ -169,6 +172,7 @@ impl World {
             }
             match action {
                 Action::RequestPlan { request, .. } => self.send(Message::Plan { request }),
+                Action::RequestReview { review, .. } => self.send_loosely(Message::Review { review }),
                 Action::RequestReplan { basis, .. } => self.send(Message::Replan { basis }),
                 Action::Evaluate { steps } => {
                     let version = self.h.run.plan_version();
@@ -222,6 +226,7 @@ impl World {
             Message::Planned(reply) => self.handle(Input::Planned(reply)),
             Message::Replan { basis } => self.replan(basis),
             Message::Replanned(reply) => self.handle(Input::Replanned(reply)),
+            Message::Review { review } => self.review(review),
             Message::Evaluate { steps, version } => {
                 let ready = steps.into_iter().map(|step| (step.clone(), self.verdict(&step))).collect();
                 self.send(Message::Evaluated { ready, version });
@@ -489,7 +494,7 @@ impl World {
         }
     }
 
-    fn unlocked(&mut self, step: &StepId) -> Verdicts {
+    pub(crate) fn unlocked(&mut self, step: &StepId) -> Verdicts {
         let unlocked = self.h.run.unlocked_by(step.as_str());
         let ready = unlocked.into_iter().map(|step| (step.clone(), self.verdict(&step))).collect();
         Verdicts { ready, ..Verdicts::default() }

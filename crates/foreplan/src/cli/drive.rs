@@ -248,6 +248,12 @@ impl Session {
             _ => return Ok(()),
         };
         self.output.note(&format!("\n{text}"));
+        let plan = matches!(wait.kind, WaitKind::PlanApproval | WaitKind::ReplanApproval)
+            .then(|| versions.last().map(|version| version.number))
+            .flatten();
+        for review in view.reviews.iter().filter(|review| plan.is_some() && review.version == plan) {
+            self.output.note(&render::run::opinion(&look, review));
+        }
         Ok(())
     }
 

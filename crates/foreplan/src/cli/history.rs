@@ -7,6 +7,7 @@ use foreplan_core::{
     envelope::Envelope,
     event::{Entry, Event},
     finding::Finding,
+    goal,
     id::StepId,
     input::{Command, CommandKind, Input, Proposal},
     plan::{CompiledPlan, Plan},
@@ -34,6 +35,8 @@ pub struct Version {
     pub findings: Vec<Finding>,
     /// Who made it.
     pub by: String,
+    /// Who judges what its steps return.
+    pub reviewer: Option<goal::Review>,
     /// Why.
     pub why: String,
     /// Whether it was adopted.
@@ -51,6 +54,7 @@ impl Version {
             plan: self.plan(),
             envelope: Some(&self.envelope),
             by: &self.by,
+            reviewer: self.reviewer.as_ref(),
             findings: &self.findings,
         }
     }
@@ -69,6 +73,10 @@ pub fn versions(entries: &[Arc<Entry>]) -> Vec<Version> {
     let mut versions: Vec<Version> = Vec::new();
     let mut done = BTreeSet::new();
     let mut trigger = String::new();
+    let reviewer = entries.first().and_then(|entry| match &entry.cause {
+        Input::Submit { spec, .. } => spec.review.clone(),
+        _ => None,
+    });
     for entry in entries {
         for event in &entry.events {
             match event {
@@ -76,6 +84,7 @@ pub fn versions(entries: &[Arc<Entry>]) -> Vec<Version> {
                 Event::ReplanRequested { step: Some(step) } => trigger = format!("{step} failed"),
                 Event::PlanProposed { version, parent, .. } => {
                     let Some(mut proposed) = proposed(entry, *version, *parent, &done) else { continue };
+                    proposed.reviewer.clone_from(&reviewer);
                     if proposed.why.is_empty() {
                         proposed.why = std::mem::take(&mut trigger);
                     }
@@ -123,6 +132,7 @@ fn proposed(entry: &Entry, number: u32, parent: Option<u32>, done: &BTreeSet<Ste
         envelope: envelope.as_ref().clone(),
         findings: findings.clone(),
         by,
+        reviewer: None,
         why,
         adopted: false,
         done: done.clone(),

@@ -102,9 +102,6 @@ impl Session {
             builder = builder.models(models::models(&global.models, &place)?);
         }
         let system = builder.build().await?;
-        for section in place.project.unused() {
-            output.note(&format!("note: `{section}` in foreplan.toml is not used by this version"));
-        }
         Ok((place, system, logs))
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use foreplan_core::{
     budget::Limits,
-    goal::{ApprovalMode, Group},
+    goal::{ApprovalMode, Group, Review},
     id::{Capability, ToolName},
     policy::ReplanPolicy,
     time,
@@ -31,6 +31,8 @@ pub struct File {
     pub planner: PlannerSection,
     /// When a person is asked.
     pub approval: ApprovalSection,
+    /// A model's opinion of plans and outputs.
+    pub review: Option<Review>,
     /// What happens when reality disagrees with a plan.
     pub replan: ReplanPolicy,
     /// The tools.
@@ -165,17 +167,11 @@ pub struct ApprovalSection {
     #[serde(with = "time::text")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// A model's opinion before the person's.
-    pub review: Option<Value>,
 }
 
 impl Default for ApprovalSection {
     fn default() -> Self {
-        Self {
-            mode: ApprovalMode::default(),
-            timeout: foreplan_core::goal::APPROVAL_TIMEOUT_DEFAULT,
-            review: None,
-        }
+        Self { mode: ApprovalMode::default(), timeout: foreplan_core::goal::APPROVAL_TIMEOUT_DEFAULT }
     }
 }
 

@@ -96,16 +96,6 @@ impl Project {
         self.folder.join(self.file.store.path.as_deref().unwrap_or(Path::new(".foreplan")))
     }
 
-    /// Returns the sections that this version accepts and does not use.
-    #[must_use]
-    pub fn unused(&self) -> Vec<&'static str> {
-        let file = &self.file;
-        [(file.approval.review.is_some(), "approval.review")]
-            .into_iter()
-            .filter_map(|(present, name)| present.then_some(name))
-            .collect()
-    }
-
     /// Adds to a problem where in the file its key stands.
     #[must_use]
     pub fn place(&self, problem: Problem) -> Problem {
@@ -136,11 +126,13 @@ impl Project {
                 timeout: self.file.approval.timeout,
                 envelope: None,
             },
+            review: self.file.review.clone(),
             replan: self.file.replan.clone(),
             limits: self.file.limits.clone(),
             group: self.file.concurrency.clone(),
             key: overrides.key.clone(),
             origin: None,
+            parent: None,
         })
     }
 

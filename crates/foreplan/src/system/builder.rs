@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use foreplan_bus::{Bus, MemoryBus};
 use foreplan_core::{
     budget::Limits,
-    goal::{Approval, Group, PlannerSpec, RunSpec},
+    goal::{Approval, Group, PlannerSpec, Review, RunSpec},
     policy::ReplanPolicy,
     tool::Inventory,
 };
@@ -39,6 +39,7 @@ pub(super) struct Defaults {
     pub(super) planner: PlannerSpec,
     pub(super) params: Map<String, Value>,
     pub(super) approval: Approval,
+    pub(super) review: Option<Review>,
     pub(super) replan: ReplanPolicy,
     pub(super) limits: Limits,
     pub(super) group: Option<Group>,
@@ -71,6 +72,7 @@ impl Default for Builder {
                 planner: PlannerSpec::Derive { produce: Vec::new() },
                 params: Map::new(),
                 approval: Approval::default(),
+                review: None,
                 replan: ReplanPolicy::default(),
                 limits: Limits::default(),
                 group: None,
@@ -182,6 +184,13 @@ impl Builder {
     #[must_use]
     pub fn approval(mut self, approval: Approval) -> Self {
         self.defaults.approval = approval;
+        self
+    }
+
+    /// Has plans, and outputs where it says so, judged by a model of [`Builder::models`].
+    #[must_use]
+    pub fn review(mut self, review: Review) -> Self {
+        self.defaults.review = Some(review);
         self
     }
 
@@ -357,11 +366,13 @@ impl Defaults {
             planner: self.planner.clone(),
             guidance: None,
             approval: self.approval.clone(),
+            review: self.review.clone(),
             replan: self.replan.clone(),
             limits: self.limits.clone(),
             group: self.group.clone(),
             key: None,
             origin: None,
+            parent: None,
         }
     }
 }

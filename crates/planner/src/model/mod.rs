@@ -216,13 +216,7 @@ impl<'a> Planning<'a> {
         };
         let plan = Arc::new(self.plan_of(form)?);
         let spec = &self.request.spec;
-        let context = CheckContext {
-            inventory: self.inventory,
-            limits: &spec.limits,
-            params: &spec.params,
-            rules: &spec.replan.rules,
-            executable: &check::EXECUTABLE,
-        };
+        let context = CheckContext::of(spec, self.inventory);
         let checked = check::check(&plan, &context);
         if checked.is_adoptable() {
             return Ok(Accepted::Plan(plan));

@@ -31,6 +31,8 @@ pub(super) struct Open {
     tool: Option<(ToolName, Digest, Effect)>,
     links: Vec<(SpanId, &'static str)>,
     permit: Option<Note>,
+    /// The reply, while a reviewer judges it.
+    replied: Option<AttemptReply>,
 }
 
 /// What became of an attempt.
@@ -57,6 +59,7 @@ impl Trace {
             tool: None,
             links: Vec::new(),
             permit: None,
+            replied: None,
         };
         if let Some(plan) = self.plans.of(step) {
             open.version = plan.version;
@@ -109,6 +112,15 @@ impl Trace {
         }
     }
 
+    /// Keeps the reply of an attempt that ends only when it is reviewed.
+    pub(super) fn attempt_replied(&mut self, at: At<'_>, step: &StepId, attempt: u32) {
+        if let (Some(open), Some(reply)) =
+            (self.attempts.get_mut(&(step.clone(), attempt)), reply(at.cause(), step, attempt))
+        {
+            open.replied = Some(reply.clone());
+        }
+    }
+
     pub(super) fn attempt_closed(
         &mut self,
         at: At<'_>,
@@ -118,7 +130,7 @@ impl Trace {
         spans: &mut Vec<AuditSpan>,
     ) {
         let Some(open) = self.attempts.remove(&(step.clone(), attempt)) else { return };
-        let reply = reply(at.cause(), step, attempt);
+        let reply = reply(at.cause(), step, attempt).or(open.replied.as_ref());
         let failure = match end {
             End::Succeeded => None,
             End::Failed(Some(failure)) => Some(failure),
@@ -152,7 +164,11 @@ impl Trace {
         let mut open: Vec<_> = std::mem::take(&mut self.attempts).into_iter().collect();
         open.sort_by(|(a, _), (b, _)| a.cmp(b));
         for ((step, attempt), open) in open {
-            spans.push(self.client(at, (&step, attempt), &open, None, ("abandoned", None)));
+            let reply = open.replied.as_ref();
+            spans.push(self.client(at, (&step, attempt), &open, reply, ("abandoned", None)));
+            if let Some(reply) = reply {
+                self.work(at, &open, reply, "abandoned", spans);
+            }
         }
     }
 

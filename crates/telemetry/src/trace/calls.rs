@@ -33,6 +33,9 @@ impl Trace {
                 let parent = SpanId::work(self.run, &reply.step, reply.attempt);
                 (reply.usage, &reply.calls, Service::Executor(capability), parent)
             }
+            Input::Reviewed(reply) => {
+                (reply.usage, &reply.calls, Service::Reviewer, self.id("review", &reply.review.to_string()))
+            }
             Input::Submit { .. }
             | Input::Evaluated { .. }
             | Input::Permit { .. }

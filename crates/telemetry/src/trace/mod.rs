@@ -14,12 +14,14 @@
 //! | `ApprovalRequested ApprovalGranted`, `QuestionAsked QuestionAnswered`, `OutcomeUnknown OutcomeResolved` | two spans each, one when asked and one when answered ([`waits`]) |
 //! | `AttemptStarted AttemptSucceeded AttemptFailed EffectPermitted LateResultRecorded` | `invoke_agent`, from both sides ([`attempts`]) |
 //! | `ReplanRequested ReplanDecided ReplanRefused` | `replan decision` ([`plans`]) |
+//! | `ReviewRequested Reviewed` | `review`, of a plan or of an attempt's output ([`reviews`]) |
 //! | calls in replies | `chat`, `execute_tool` ([`calls`]) |
 //! | everything else | an event of `invoke_workflow` |
 
 mod attempts;
 mod calls;
 mod plans;
+mod reviews;
 mod run;
 mod waits;
 
@@ -69,6 +71,7 @@ pub struct Trace {
     /// The span that shows where a step's result came from.
     done: HashMap<StepId, SpanId>,
     waits: waits::Waits,
+    reviews: reviews::Reviews,
     life: run::Life,
     usage: Usage,
 }
@@ -108,6 +111,7 @@ impl Trace {
             newest: HashMap::new(),
             done: HashMap::new(),
             waits: waits::Waits::default(),
+            reviews: reviews::Reviews::default(),
             life: run::Life::default(),
             usage: Usage::default(),
         }
@@ -155,6 +159,8 @@ impl Trace {
                 self.plan_proposed(at, plans::Ids { version: *version, plan: *plan, envelope: *envelope });
             }
             Event::PlanAdopted { .. } => spans.extend(self.plan_closed(at, "adopted", None)),
+            Event::ReviewRequested { review, of } => self.review_requested(at, *review, of),
+            Event::Reviewed { review, accepts } => spans.extend(self.reviewed(at, *review, *accepts)),
             Event::ApprovalRequested { gate, digest } => {
                 spans.push(self.asked(at, waits::Key::Gate(gate.clone()), Some(*digest), None));
             }

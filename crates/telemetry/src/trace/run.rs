@@ -110,6 +110,7 @@ impl Trace {
         spans.extend(self.plan_closed(at, outcome, None));
         spans.extend(self.plan_abandoned(at, outcome));
         spans.extend(self.replan_closed(at, outcome, None));
+        self.abandon_reviews(at, spans);
         self.abandon_attempts(at, spans);
         self.life.ends += 1;
         let life = std::mem::take(&mut self.life);

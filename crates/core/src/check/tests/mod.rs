@@ -12,6 +12,7 @@ use crate::{
     budget::Limits,
     digest::Digest,
     finding::Severity,
+    goal::Review,
     plan::Plan,
     policy::Rule,
     tool::{Effect, Inventory, ToolDescriptor},
@@ -90,12 +91,13 @@ struct World {
     limits: Limits,
     params: Map<String, Value>,
     rules: Vec<Rule>,
+    review: Option<Review>,
 }
 
 impl World {
     fn new() -> Self {
         let params = Map::from_iter([("version".to_owned(), json!("1.4.2"))]);
-        Self { inventory: inventory(), limits: Limits::default(), params, rules: Vec::new() }
+        Self { inventory: inventory(), limits: Limits::default(), params, rules: Vec::new(), review: None }
     }
 
     fn context(&self) -> CheckContext<'_> {
@@ -104,6 +106,7 @@ impl World {
             limits: &self.limits,
             params: &self.params,
             rules: &self.rules,
+            review: self.review.as_ref(),
             executable: &EXECUTABLE,
         }
     }

@@ -25,11 +25,12 @@ use foreplan_core::{
     id::{RunId, StepId, ToolName},
     input::{
         AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, Readiness,
-        ReplanReply, Resolution, Verdicts,
+        ReplanReply, Resolution, ReviewReply, Verdicts,
     },
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::{ReplanDecision, ReplanPolicy},
+    review::{Judgement, ReviewOutcome},
     run::{Decision, Rejection, Run, StepState},
     time::Timestamp,
     tool::Effect,
@@ -81,11 +82,13 @@ pub(crate) fn spec() -> RunSpec {
         planner: PlannerSpec::Custom { name: "test".to_owned() },
         guidance: None,
         approval: Approval { mode: ApprovalMode::Auto, ..Approval::default() },
+        review: None,
         replan: ReplanPolicy::default(),
         limits: foreplan_core::budget::Limits::default(),
         group: None,
         key: None,
         origin: None,
+        parent: None,
     }
 }
 
@@ -288,6 +291,22 @@ impl Harness {
     pub(crate) fn fails(&mut self, step: &str, attempt: u32, failure: Failure) -> Vec<String> {
         let reply = self.reply(step, attempt, AttemptOutcome::Failure(failure));
         self.handle(Input::Result(reply))
+    }
+
+    /// Answers a review: with reasons, it refuses.
+    pub(crate) fn review(&mut self, review: u32, reasons: &[&str]) -> Vec<String> {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        let judgement = Judgement { accepts: reasons.is_empty(), reasons };
+        self.reviewer(review, ReviewOutcome::Judgement(judgement))
+    }
+
+    pub(crate) fn reviewer(&mut self, review: u32, outcome: ReviewOutcome) -> Vec<String> {
+        let unlocked = self.run.output_in_review(review).map(|(step, _)| self.run.unlocked_by(step.as_str()));
+        let ready = self.ready(&unlocked.filter(|_| outcome.accepts()).unwrap_or_default());
+        let usage = foreplan_core::budget::Usage { model_calls: 1, ..Default::default() };
+        let verdicts = Verdicts { ready, ..Verdicts::default() };
+        let by = "judge".to_owned();
+        self.handle(Input::Reviewed(ReviewReply { review, by, outcome, usage, calls: Vec::new(), verdicts }))
     }
 
     pub(crate) fn permit(&mut self, step: &str, attempt: u32) -> Vec<String> {

@@ -2,13 +2,20 @@
 
 use foreplan_core::{
     action::{Action, Work},
-    event::{Event, Gate, RunFailure},
+    event::{Event, Gate, ReviewOf, RunFailure},
     run::Decision,
 };
 
 /// Returns what was decided, one line for each event and action.
 pub(crate) fn said(decision: &Decision) -> Vec<String> {
     decision.events.iter().map(event).chain(decision.actions.iter().map(action)).collect()
+}
+
+fn reviewed(of: &ReviewOf) -> String {
+    match of {
+        ReviewOf::Plan { version } => format!("v{version}"),
+        ReviewOf::Output { step, attempt } => format!("{step}#{attempt}"),
+    }
 }
 
 fn work(work: &Work) -> String {
@@ -27,6 +34,9 @@ fn event(event: &Event) -> String {
         Event::PlanProposed { version, parent: Some(parent), .. } => {
             format!("v{version} proposed for v{parent}")
         }
+        Event::ReviewRequested { review, of } => format!("review {review} of {} asked", reviewed(of)),
+        Event::Reviewed { review, accepts: true } => format!("review {review} passed"),
+        Event::Reviewed { review, accepts: false } => format!("review {review} not passed"),
         Event::ApprovalRequested { gate: asked, .. } => format!("{} to be approved", gate(asked)),
         Event::ApprovalGranted { gate: asked, by } => format!("{} approved by {by}", gate(asked)),
         Event::PlanAdopted { version } => format!("v{version} adopted"),
@@ -107,6 +117,7 @@ fn action(action: &Action) -> String {
             Some(step) => format!("> replan about {step}"),
             None => format!("> replan because {}", trigger.name()),
         },
+        Action::RequestReview { review, .. } => format!("> review {review}"),
         Action::Evaluate { steps } => {
             let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
             format!("> evaluate {}", steps.join(" "))

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use foreplan_core::{
     diff::{PlanDiff, kind_of},
-    event::{Entry, Event, Gate, RunFailure},
+    event::{Entry, Event, Gate, ReviewOf, RunFailure},
     fork::Origin,
     input::{AttemptOutcome, Command, CommandKind, Input, Proposal},
     plan::Step,
@@ -98,6 +98,12 @@ fn cause(input: &Input) -> Option<String> {
         }
         Input::Permit { step, attempt, call: Some(call) } => {
             Some(format!("{step} attempt {attempt} asks for a permit to call {}", call.tool))
+        }
+        Input::Reviewed(reply) => {
+            let said = if reply.outcome.accepts() { "accepts" } else { "does not accept" };
+            let reasons = reply.outcome.reasons().join("; ");
+            let why = if reasons.is_empty() { String::new() } else { format!(": {reasons}") };
+            Some(clean(&format!("reviewer {} {said}{why}", reply.by)))
         }
         Input::Command(command) => Some(clean(&commanded(command))),
         Input::Wake => None,
@@ -216,6 +222,13 @@ fn sentence(look: &Look, event: &Event, input: &Input) -> Option<String> {
 fn outcome(look: &Look, event: &Event) -> Option<String> {
     let paint = |tone, text: String| Some(look.paint.paint(tone, &clean(&text)));
     match event {
+        Event::ReviewRequested { review, of } => {
+            paint(Tone::Plain, format!("reviewer asked about {}, review {review}", reviewed(of)))
+        }
+        Event::Reviewed { review, accepts: true } => paint(Tone::Good, format!("✓ review {review} passed")),
+        Event::Reviewed { review, accepts: false } => {
+            paint(Tone::Bad, format!("✗ review {review} not passed"))
+        }
         Event::LateResultRecorded { step, attempt } => {
             paint(Tone::Dim, format!("{step} attempt {attempt} came late; recorded, not used"))
         }
@@ -270,6 +283,13 @@ fn why(input: &Input) -> String {
             (None, AttemptOutcome::Output(_)) => String::new(),
         },
         _ => String::new(),
+    }
+}
+
+fn reviewed(of: &ReviewOf) -> String {
+    match of {
+        ReviewOf::Plan { version } => format!("plan version {version}"),
+        ReviewOf::Output { step, attempt } => format!("the output of {step} attempt {attempt}"),
     }
 }
 

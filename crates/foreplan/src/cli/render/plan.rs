@@ -6,6 +6,7 @@ use foreplan_core::{
     envelope::Envelope,
     finding::Finding,
     forecast::{Forecast, forecast},
+    goal,
     plan::{CompiledPlan, Plan, Step, StepKind},
     tool::Effect,
 };
@@ -24,6 +25,8 @@ pub struct Review<'a> {
     pub envelope: Option<&'a Envelope>,
     /// Who made the plan.
     pub by: &'a str,
+    /// Who judges what steps return.
+    pub reviewer: Option<&'a goal::Review>,
     /// What `check` says of it.
     pub findings: &'a [Finding],
 }
@@ -81,7 +84,7 @@ pub fn summary(review: &Review<'_>) -> String {
 /// Returns what a valid plan can use at most.
 fn forecast_of(review: &Review<'_>) -> Option<Forecast> {
     let compiled = CompiledPlan::compile(Arc::new(review.plan.clone())).ok()?;
-    Some(forecast(&compiled, review.envelope?))
+    Some(forecast(&compiled, review.envelope?, review.reviewer))
 }
 
 /// Returns `Critical path: 3 steps; at most 20000 tokens and $1.50`.

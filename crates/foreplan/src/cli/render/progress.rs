@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foreplan_core::{
-    event::{Entry, Event, Gate},
+    event::{Entry, Event, Gate, ReviewOf},
     failure::Failure,
     id::StepId,
     input::{AttemptOutcome, AttemptReply, Input},
@@ -35,6 +35,21 @@ pub fn lines(entry: &Entry) -> Vec<Line> {
     entry.events.iter().filter_map(|event| line_of(entry, event)).collect()
 }
 
+fn review_line(entry: &Entry, event: &Event) -> Option<Line> {
+    let (step, status, message) = match (event, &entry.cause) {
+        (Event::ReviewRequested { of: ReviewOf::Output { step, .. }, .. }, _) => {
+            (Some(step.clone()), Some(StepStatus::Running), "what it returned is reviewed".to_owned())
+        }
+        (Event::ReviewRequested { .. }, _) => (None, None, "the plan is reviewed".to_owned()),
+        (Event::Reviewed { accepts: false, .. }, Input::Reviewed(reply)) => {
+            let reasons = reply.outcome.reasons().join("; ");
+            (None, None, format!("{} does not accept: {reasons}", reply.by))
+        }
+        _ => return None,
+    };
+    Some(Line { at: entry.at, step, status, message, took: None })
+}
+
 fn line_of(entry: &Entry, event: &Event) -> Option<Line> {
     let line = |step: Option<&StepId>, status: Option<StepStatus>, message: String| {
         Some(Line { at: entry.at, step: step.cloned(), status, message, took: None })
@@ -45,6 +60,7 @@ fn line_of(entry: &Entry, event: &Event) -> Option<Line> {
         Event::PlanAdopted { version: 1 } => run("plan adopted".to_owned()),
         Event::PlanAdopted { version } => run(format!("plan version {version} adopted")),
         Event::PlanRefused { reason } => run(format!("plan refused: {reason}")),
+        Event::ReviewRequested { .. } | Event::Reviewed { .. } => review_line(entry, event),
         Event::ApprovalGranted { gate: Gate::Plan | Gate::Replan, by } => {
             run(format!("plan approved by {by}"))
         }

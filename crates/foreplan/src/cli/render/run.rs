@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use foreplan_core::{
     id::{PLAN_STEP, StepId},
-    view::{RunView, Status, StepStatus, StepView, UsageView, WaitKind, WaitView},
+    view::{ReviewView, RunView, Status, StepStatus, StepView, UsageView, WaitKind, WaitView},
 };
 
 use super::{Cell, Look, indent, table, value};
@@ -46,6 +46,9 @@ pub fn show(look: &Look, view: &RunView, context: bool) -> String {
             clean(&replan.by),
             clean(&replan.reason)
         );
+    }
+    for review in &view.reviews {
+        let _ = writeln!(text, "{}", opinion(look, review));
     }
     if context {
         text.push_str(&context_of(look, view));
@@ -186,6 +189,21 @@ fn context_of(look: &Look, view: &RunView) -> String {
         let _ = writeln!(text, "  {}: {added}", look.paint.paint(Tone::Strong, step.id.as_str()));
     }
     text
+}
+
+/// Returns what a reviewer said, in one line.
+#[must_use]
+pub fn opinion(look: &Look, review: &ReviewView) -> String {
+    let about = match (&review.version, &review.step, review.attempt) {
+        (Some(version), ..) => format!("plan version {version}"),
+        (None, Some(step), Some(attempt)) => format!("{step} attempt {attempt}"),
+        _ => "?".to_owned(),
+    };
+    let (tone, said) =
+        if review.accepts { (Tone::Good, "✓ accepted") } else { (Tone::Bad, "✗ not accepted") };
+    let reasons = review.reasons.join("; ");
+    let why = if reasons.is_empty() { String::new() } else { format!(": {}", clean(&reasons)) };
+    format!("Review of {about}: {} by {}{why}", look.paint.paint(tone, said), clean(&review.by))
 }
 
 /// Returns what a run waits for, each with the commands that answer it.

@@ -82,6 +82,7 @@ fn a_plan_under_review() {
         plan: &plan,
         envelope: Some(&envelope),
         by: "runbook",
+        reviewer: None,
         findings: &findings,
     };
     insta::assert_snapshot!(plan::review(&Look::plain(NOW), &review));

@@ -62,6 +62,7 @@ pub(crate) async fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit,
             plan: &plan,
             envelope: envelope.as_ref(),
             by: &by,
+            reviewer: spec.review.as_ref(),
             findings: &findings,
         };
         session.output.result(&render::plan::review(&session.output.look(), &review));

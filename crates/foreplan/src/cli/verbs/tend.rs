@@ -70,7 +70,6 @@ pub(crate) async fn doctor(output: &mut Output, global: &Global, args: &ProjectA
     let look = output.look();
     let good = look.paint.paint(Tone::Good, "✓ ok     ");
     let bad = look.paint.paint(Tone::Bad, "✗ missing");
-    let note = look.paint.paint(Tone::Warn, "! note   ");
     let mut text = String::new();
     let mut all_well = true;
     let mut say = |well: bool, what: String, fix: Option<String>| {
@@ -108,10 +107,6 @@ pub(crate) async fn doctor(output: &mut Output, global: &Global, args: &ProjectA
             say(well, what, (!well).then(|| "make it writable, or name another with --store DIR".into()));
             for found in models::try_all(&place) {
                 say(found.well, found.what, None);
-            }
-            for section in place.project.unused() {
-                let _ =
-                    writeln!(text, "{note} `{section}` is read by later versions; this one does not use it");
             }
         }
         Err(failure) => say(false, failure.what, failure.next),
