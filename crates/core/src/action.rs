@@ -45,6 +45,24 @@ pub enum Action {
     },
     /// Send a step to an executor.
     RunStep(Dispatch),
+    /// Make sure that the child run of a goal step exists and is carried on.
+    RunGoal {
+        /// The step, or the item of a `for_each`.
+        step: StepId,
+        /// Counts per step id over the whole run.
+        attempt: u32,
+        /// What the child run may use.
+        max: StepMax,
+    },
+    /// Tell the child run of a goal step what to do.
+    TellChild {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+        /// What.
+        order: ChildOrder,
+    },
     /// Stop an attempt whose result is no longer wanted.
     CancelAttempt {
         /// The step.
@@ -63,6 +81,17 @@ pub enum Action {
         /// Whether it may.
         granted: bool,
     },
+}
+
+/// What a run tells its child runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChildOrder {
+    /// Its result is no longer wanted.
+    Cancel,
+    /// Start nothing more until told.
+    Pause,
+    /// Go on.
+    Resume,
 }
 
 /// A step to be sent to an executor.

@@ -75,6 +75,10 @@ impl Default for Limits {
     }
 }
 
+/// How deep goals may lie within goals, whatever the limits say: who looks for a cause must be able
+/// to follow.
+pub const GOAL_DEPTH_MAX: u32 = 2;
+
 /// Tokens of an agent step that names no budget, both ways together: every turn sends the whole
 /// conversation again.
 pub const STEP_TOKENS_DEFAULT: u64 = 50_000;
@@ -95,19 +99,35 @@ pub struct StepMax {
 }
 
 impl StepMax {
-    /// Returns what a step asks for: nothing, unless it is an agent step.
+    /// Returns what a step asks for: nothing, unless it is an agent step or a goal.
     #[must_use]
     pub fn of(step: &Step) -> Self {
-        if step.agent.is_none() {
-            return Self::default();
-        }
+        let default = match (&step.agent, &step.goal) {
+            (None, None) => return Self::default(),
+            (Some(_), _) => Self::AGENT,
+            (None, Some(_)) => Self::GOAL,
+        };
         let budget = step.budget.as_ref();
         Self {
-            model_calls: budget.and_then(|b| b.iterations).unwrap_or(ITERATIONS_DEFAULT),
-            tokens: budget.and_then(|b| b.tokens).unwrap_or(STEP_TOKENS_DEFAULT),
-            cost_microusd: budget.and_then(|b| b.cost_microusd).unwrap_or(STEP_COST_DEFAULT),
+            model_calls: budget.and_then(|b| b.iterations).unwrap_or(default.model_calls),
+            tokens: budget.and_then(|b| b.tokens).unwrap_or(default.tokens),
+            cost_microusd: budget.and_then(|b| b.cost_microusd).unwrap_or(default.cost_microusd),
         }
     }
+
+    /// An agent step that names no budget.
+    const AGENT: Self = Self {
+        model_calls: ITERATIONS_DEFAULT,
+        tokens: STEP_TOKENS_DEFAULT,
+        cost_microusd: STEP_COST_DEFAULT,
+    };
+
+    /// A goal that names no budget: a plan, a replan, and an agent step.
+    const GOAL: Self = Self {
+        model_calls: 2 + ITERATIONS_DEFAULT,
+        tokens: 2 * STEP_TOKENS_DEFAULT,
+        cost_microusd: 2 * STEP_COST_DEFAULT,
+    };
 
     /// Returns whether nothing is asked for.
     #[must_use]

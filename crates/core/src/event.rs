@@ -166,6 +166,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// The child run of a goal step waits for a person, or is paused.
+    ChildWaits {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The child run goes on.
+    ChildGoesOn {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+    },
     /// A result came that nobody waits for any more; it is the cause's.
     LateResultRecorded {
         /// The step.

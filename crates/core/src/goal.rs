@@ -11,7 +11,7 @@ use crate::{
     digest::Digest,
     fork::Origin,
     id::{RunId, StepId},
-    plan::{Plan, Step},
+    plan::{Plan, Step, SubGoal},
     policy::ReplanPolicy,
     time,
 };
@@ -95,6 +95,21 @@ impl PlannerSpec {
             Self::Runbook { .. } => "runbook",
             Self::Model { .. } => "model",
             Self::Custom { name } => name,
+        }
+    }
+}
+
+impl PlannerSpec {
+    /// Returns who plans a goal step: the types of the tools where it says what it must produce, else
+    /// the run's own planner; `None` if that one knows a single plan.
+    #[must_use]
+    pub fn of_goal(&self, goal: &SubGoal) -> Option<Self> {
+        if !goal.produce.is_empty() {
+            return Some(Self::Derive { produce: goal.produce.clone() });
+        }
+        match self {
+            Self::Model { .. } | Self::Custom { .. } => Some(self.clone()),
+            Self::Derive { .. } | Self::Runbook { .. } => None,
         }
     }
 }

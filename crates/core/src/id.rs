@@ -7,6 +7,8 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// Longest step id, so that an id fits a subject token and a column of a terminal.
 pub const STEP_ID_BYTES_MAX: usize = 63;
 
@@ -23,6 +25,20 @@ pub const PLAN_STEP: &str = "plan";
 )]
 #[serde(transparent)]
 pub struct RunId(pub uuid::Uuid);
+
+impl RunId {
+    /// Returns the id of the run that carries out an attempt of a `goal` step of this one: always the
+    /// same, so that there is never a second. It is as old as this one.
+    #[must_use]
+    pub fn child(self, step: &StepId, attempt: u32) -> Self {
+        let digest = Digest::of_bytes(format!("{self}/{step}/{attempt}").as_bytes());
+        let mut bytes = *self.0.as_bytes();
+        bytes[6..].copy_from_slice(&digest.0[..10]);
+        bytes[6] = (bytes[6] & 0x0f) | 0x70;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+}
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,6 +209,18 @@ mod tests {
         for bad in ["", "A", "1a", "a b", "a~", "a~01", "a~-1", "ä", &"a".repeat(64)] {
             assert!(bad.parse::<StepId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn each_attempt_of_a_goal_step_has_one_child_run() {
+        let run: RunId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let step: StepId = "sub".parse().unwrap();
+        let child = run.child(&step, 1);
+        assert_eq!(child, run.child(&step, 1));
+        assert_eq!((child.0.get_version_num(), child.0.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_ne!(child, run.child(&step, 2));
+        assert_ne!(child, run.child(&"other".parse().unwrap(), 1));
+        assert!(child.to_string().starts_with("01890a5d-ac96-7"), "{child}");
     }
 
     #[test]

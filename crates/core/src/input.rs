@@ -57,6 +57,15 @@ pub enum Input {
     },
     /// The replanner answers.
     Replanned(ReplanReply),
+    /// A child run says where it stands. Its end is a [`Input::Result`].
+    Child {
+        /// The step that it carries out.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+        /// Whether nothing happens before a person speaks.
+        waits: bool,
+    },
     /// The reviewer answers.
     Reviewed(ReviewReply),
     /// A person, or a program in their name, commands.

@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     forecast::Forecast,
     fork::Origin,
+    goal::Parent,
     id::{Capability, RunId, StepId, ToolName},
     time::{self, Timestamp},
     tool::Effect,
@@ -116,6 +117,8 @@ pub enum WaitKind {
     Question,
     /// The outcome of an irreversible call.
     UnknownOutcome,
+    /// What the child run of a goal step waits for.
+    ChildRun,
 }
 
 /// A run as `show RUN --json` prints it.
@@ -151,6 +154,9 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// The plan versions after the first.
     pub replans: Vec<ReplanView>,
+    /// The step of another run that it carries out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// What reviewers said, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reviews: Vec<ReviewView>,
@@ -165,6 +171,14 @@ pub struct RunView {
     pub journal: JournalView,
 }
 
+impl RunView {
+    /// Returns the child run of the first thing that the run waits for.
+    #[must_use]
+    pub fn child_that_waits(&self) -> Option<RunId> {
+        self.waiting_for.as_ref()?.child
+    }
+}
+
 /// Something that a run waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitView {
@@ -172,6 +186,9 @@ pub struct WaitView {
     pub kind: WaitKind,
     /// The step that it is about.
     pub step: Option<StepId>,
+    /// The child run that waits in the place of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
     /// What an approval must name.
     pub digest: Option<Digest>,
     /// The question.
@@ -242,6 +259,9 @@ pub struct StepView {
     pub verified: bool,
     /// Its output.
     pub output: Option<Value>,
+    /// The run that carries its last attempt out, of a goal step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
     /// Why it failed, or its last attempt did.
     pub failure: Option<Failure>,
     /// Why it was skipped.

@@ -11,6 +11,8 @@ mod attempts;
 mod effects;
 #[path = "run/forks.rs"]
 mod forks;
+#[path = "run/goals.rs"]
+mod goals;
 #[path = "run/items.rs"]
 mod items;
 #[path = "run/order.rs"]

@@ -84,6 +84,10 @@ pub const BY: &str = "foreplan.by";
 pub const RULE: &str = "foreplan.rule";
 /// How it came out.
 pub const OUTCOME: &str = "foreplan.outcome";
+/// The run that carries out a step of this one.
+pub const CHILD_RUN: &str = "foreplan.child_run";
+/// The run whose step this one carries out.
+pub const PARENT_RUN: &str = "foreplan.parent_run";
 /// A step.
 pub const STEP: &str = "foreplan.step";
 /// An attempt of a step.

@@ -200,6 +200,12 @@ impl Build {
         self
     }
 
+    /// Links to a span of another run's trace.
+    pub(crate) fn link_to(mut self, run: RunId, to: SpanId, what: &str) -> Self {
+        self.push_link(run.0.as_bytes().to_vec(), to, what);
+        self
+    }
+
     fn push_link(&mut self, trace_id: Vec<u8>, to: SpanId, what: &str) {
         if self.span.links.len() >= LINKS_MAX {
             self.span.dropped_links_count += 1;

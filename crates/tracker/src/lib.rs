@@ -14,6 +14,7 @@
 //!  replies ─▶ run actor ─▶ judge ─▶ core::run ─▶ journal ─▶ bus (requests)
 //! ```
 
+mod children;
 mod context;
 mod fork;
 mod handle;
@@ -28,6 +29,7 @@ mod timers;
 mod values;
 mod working;
 
+pub use children::Children;
 pub use handle::{CommandError, Standing, SubmitError, TrackerHandle, Watch};
 pub use outcome::{question, result};
 pub use proposal::{Planning, propose};

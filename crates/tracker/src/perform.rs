@@ -107,7 +107,11 @@ impl Shared {
                 let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, call, granted });
                 self.publish(Subject::Executors, answer).await;
             }
-            Action::Evaluate { .. } | Action::RunStep(_) | Action::RequestReview { .. } => {}
+            Action::Evaluate { .. }
+            | Action::RunStep(_)
+            | Action::RequestReview { .. }
+            | Action::RunGoal { .. }
+            | Action::TellChild { .. } => {}
         }
     }
 

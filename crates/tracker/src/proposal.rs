@@ -22,12 +22,17 @@ pub struct Planning<'a> {
     pub spec: &'a RunSpec,
     /// The tools.
     pub inventory: &'a Inventory,
+    /// Whether somebody carries out goal steps.
+    pub goals: bool,
 }
 
 /// Checks a plan.
 #[must_use]
 pub fn propose(plan: &Arc<Plan>, planning: Planning<'_>) -> Proposal {
-    let context = CheckContext::of(planning.spec, planning.inventory);
+    let mut context = CheckContext::of(planning.spec, planning.inventory);
+    if !planning.goals {
+        context.executable = &check::WITHOUT_GOALS;
+    }
     let checked = check::check(plan, &context);
     let is_adoptable = checked.is_adoptable();
     match checked.compiled {
@@ -64,6 +69,7 @@ impl Remembered {
             && self.spec.params == spec.params
             && self.spec.replan.rules == spec.replan.rules
             && self.spec.review == spec.review
+            && self.spec.planner.name() == spec.planner.name()
     }
 }
 
@@ -80,8 +86,14 @@ impl Proposals {
     }
 
     /// Checks a plan and remembers the proposal.
-    pub(crate) fn make(&self, plan: Arc<Plan>, spec: Arc<RunSpec>, inventory: Arc<Inventory>) -> Proposal {
-        let proposal = propose(&plan, Planning { spec: &spec, inventory: &inventory });
+    pub(crate) fn make(
+        &self,
+        plan: Arc<Plan>,
+        spec: Arc<RunSpec>,
+        inventory: Arc<Inventory>,
+        goals: bool,
+    ) -> Proposal {
+        let proposal = propose(&plan, Planning { spec: &spec, inventory: &inventory, goals });
         let mut known = self.known.lock();
         known.truncate(REMEMBERED_MAX - 1);
         known.push_front(Remembered { plan, spec, inventory, proposal: proposal.clone() });

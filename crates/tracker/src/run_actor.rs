@@ -30,6 +30,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_json::Value;
 
 use crate::{
+    children::Told,
     handle::{CommandError, Standing},
     perform::progress,
     proposal::{self, STEPS_CHECKED_INLINE},
@@ -88,6 +89,8 @@ pub(crate) struct State {
     /// Whether it was said that the run is idle.
     is_idle: bool,
     is_retiring: bool,
+    /// What the parent was told last, if the run has one.
+    pub(crate) told: Option<Told>,
 }
 
 impl Actor for RunActor {
@@ -109,6 +112,7 @@ impl Actor for RunActor {
             wake: None,
             is_idle: false,
             is_retiring: false,
+            told: None,
         })
     }
 
@@ -123,8 +127,12 @@ impl Actor for RunActor {
             RunMessage::Takeover(by) => {
                 Arc::make_mut(&mut state.run).unhold();
                 state.take(&me, Input::Takeover { by }).await?;
+                state.ask_children();
             }
-            RunMessage::GoOn => state.unhold(&me).await?,
+            RunMessage::GoOn => {
+                state.told = None;
+                state.unhold(&me).await?;
+            }
             RunMessage::Bus(message, receipt) => state.message(&me, message, receipt).await?,
             RunMessage::Command(command, reply) => state.command(&me, *command, reply).await?,
             RunMessage::Evaluated { version, input, inputs, receipt } => {
@@ -154,6 +162,7 @@ impl Actor for RunActor {
             }
         }
         state.rest();
+        state.tell_parent().await;
         Ok(())
     }
 }
@@ -249,7 +258,12 @@ impl State {
                 let input = Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call };
                 self.take_and_settle(me, input, receipt).await
             }
-            Message::Input { input, .. } => self.take_and_settle(me, input, receipt).await,
+            Message::Input { input, .. } => {
+                if input == Input::Wake {
+                    self.told = None;
+                }
+                self.take_and_settle(me, input, receipt).await
+            }
             Message::Plan(_)
             | Message::Replan(_)
             | Message::Review(_)
@@ -278,7 +292,10 @@ impl State {
         }
         let is_small = plan.steps.len() <= STEPS_CHECKED_INLINE;
         let shared = Arc::clone(&self.shared);
-        let propose = move || shared.proposals.make(plan, spec, inventory);
+        let propose = move || {
+            let goals = shared.children.is_some();
+            shared.proposals.make(plan, spec, inventory, goals)
+        };
         if is_small {
             return self.take_and_settle(me, input(propose()), receipt).await;
         }
@@ -433,6 +450,8 @@ impl State {
                     Action::Evaluate { steps } => inputs.extend(self.evaluate(me, steps)),
                     Action::RunStep(dispatch) => self.dispatch(dispatch).await,
                     Action::RequestReview { review, of } => self.ask_reviewer(review, of).await,
+                    Action::RunGoal { step, attempt, max } => self.run_goal(step, attempt, max),
+                    Action::TellChild { step, attempt, order } => self.tell_child(&step, attempt, order),
                     other => self.shared.perform(&self.run, other).await,
                 }
             }
@@ -453,6 +472,7 @@ fn forget_verdicts(input: &mut Input) {
         Input::Submit { .. }
         | Input::Planned(_)
         | Input::Permit { .. }
+        | Input::Child { .. }
         | Input::Replanned(_)
         | Input::Command(_)
         | Input::Wake

@@ -7,7 +7,7 @@ use foreplan_core::{event::Entry, id::RunId, time::Timestamp, tool::Inventory, v
 use foreplan_journal::{Journal, Payloads};
 use tokio::sync::broadcast;
 
-use crate::timers::Timers;
+use crate::{children::Children, timers::Timers};
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -25,6 +25,8 @@ pub struct Deps {
     pub payloads: Arc<dyn Payloads>,
     /// What plans are checked against.
     pub inventories: Inventories,
+    /// Where the child runs of goal steps are; without it, nobody carries them out.
+    pub children: Option<Arc<dyn Children>>,
     /// Where time comes from.
     pub clock: Clock,
     /// How many runs may be active at once; more are refused as busy.
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) payloads: Arc<dyn Payloads>,
     pub(crate) inventories: Inventories,
+    pub(crate) children: Option<Arc<dyn Children>>,
     pub(crate) clock: Clock,
     pub(crate) active_runs_max: usize,
     pub(crate) timers: Timers,
@@ -65,6 +68,7 @@ impl Shared {
             journal: deps.journal,
             payloads: deps.payloads,
             inventories: deps.inventories,
+            children: deps.children,
             clock: deps.clock,
             active_runs_max: deps.active_runs_max,
             timers: Timers::default(),

@@ -32,11 +32,11 @@ use crate::{
 };
 
 /// A step's input before its markers are replaced.
-struct Unbound {
-    template: Value,
-    values: Values,
+pub(crate) struct Unbound {
+    pub(crate) template: Value,
+    pub(crate) values: Values,
     /// The template of the list and the index, for an item whose list is not at hand.
-    list: Option<(Value, u32)>,
+    pub(crate) list: Option<(Value, u32)>,
 }
 
 impl State {
@@ -329,7 +329,7 @@ impl State {
     }
 
     /// Returns a step's input template with what it refers to.
-    fn unbound(&self, id: &StepId) -> Option<Unbound> {
+    pub(crate) fn unbound(&self, id: &StepId) -> Option<Unbound> {
         let mut values = Values::new(&self.run);
         let Some(step) = self.run.definition(id.as_str()) else {
             let assumptions = &self.run.proposed()?.plan.plan().assumptions;
@@ -349,7 +349,7 @@ impl State {
     }
 }
 
-async fn bind_with_item(
+pub(crate) async fn bind_with_item(
     template: &Value,
     mut values: Values,
     list: Option<(Value, u32)>,

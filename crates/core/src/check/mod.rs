@@ -26,7 +26,7 @@ use crate::{
     budget::Limits,
     envelope::{Envelope, SealedAgent, SealedTool},
     finding::Finding,
-    goal::{Review, RunSpec},
+    goal::{PlannerSpec, Review, RunSpec},
     id::ToolName,
     plan::{CompiledPlan, FORMAT, Plan, Step},
     policy::Rule,
@@ -51,7 +51,10 @@ pub enum Kind {
 }
 
 /// The kinds of steps that this build can execute.
-pub const EXECUTABLE: [Kind; 3] = [Kind::Tool, Kind::Agent, Kind::Human];
+pub const EXECUTABLE: [Kind; 4] = [Kind::Tool, Kind::Agent, Kind::Human, Kind::Goal];
+
+/// The kinds of steps that can be executed where nobody carries out child runs.
+pub const WITHOUT_GOALS: [Kind; 3] = [Kind::Tool, Kind::Agent, Kind::Human];
 
 /// What a plan is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +67,8 @@ pub struct CheckContext<'a> {
     pub params: &'a Map<String, Value>,
     /// The run's answers to known failures.
     pub rules: &'a [Rule],
+    /// Who plans: goal steps are planned too.
+    pub planner: &'a PlannerSpec,
     /// Who gives an opinion of plans and outputs.
     pub review: Option<&'a Review>,
     /// The kinds of steps that can be executed: [`EXECUTABLE`].
@@ -79,6 +84,7 @@ impl<'a> CheckContext<'a> {
             limits: &spec.limits,
             params: &spec.params,
             rules: &spec.replan.rules,
+            planner: &spec.planner,
             review: spec.review.as_ref(),
             executable: &EXECUTABLE,
         }

@@ -11,10 +11,10 @@ use super::{
     schema::{Node, Types, nearest, parts, types},
 };
 use crate::{
-    budget::StepMax,
+    budget::{GOAL_DEPTH_MAX, StepMax},
     expr::{self, Cel, Marker, marker},
     finding::Finding,
-    plan::{Assumption, CompiledPlan, ForEach, Plan, Step, StepKind},
+    plan::{Assumption, CompiledPlan, ForEach, Plan, Step, StepKind, SubGoal},
     tool::{Effect, Inventory, ToolDescriptor},
 };
 
@@ -72,7 +72,13 @@ impl<'a> Checker<'a> {
                 }
                 budget(step, context, &mut findings);
             }
-            Some(StepKind::Goal(_)) => servable(Kind::Goal, "goal", context, &mut findings),
+            Some(StepKind::Goal(goal)) => {
+                servable(Kind::Goal, "goal", context, &mut findings);
+                self::goal(step, goal, context, &mut findings);
+                if step.budget.is_some() {
+                    budget(step, context, &mut findings);
+                }
+            }
             Some(StepKind::Human(_)) => servable(Kind::Human, "human", context, &mut findings),
             None => {}
         }
@@ -376,6 +382,31 @@ fn servable(kind: Kind, word: &str, context: &CheckContext<'_>, findings: &mut V
     if !context.executable.contains(&kind) {
         let message = format!("not servable: no executor for {word} steps in this build");
         findings.push(Finding::error("not_servable", message).field(word));
+    }
+}
+
+/// Reports a goal that nobody can plan, or that lies too deep.
+fn goal(step: &Step, goal: &SubGoal, context: &CheckContext<'_>, findings: &mut Vec<Finding>) {
+    if goal.text.trim().is_empty() {
+        findings.push(Finding::error("no_goal", "say what the goal is").field("goal.text"));
+    }
+    if context.limits.depth == 0 {
+        let message = format!(
+            "goals may lie {GOAL_DEPTH_MAX} deep at most, and fewer if `limits.depth` says so; plan its \
+             steps here"
+        );
+        findings.push(Finding::error("too_deep", message).field("goal"));
+    }
+    if context.planner.of_goal(goal).is_none() {
+        let message = format!(
+            "the `{}` planner cannot plan it by its text: name the artifacts that it must `produce`",
+            context.planner.name()
+        );
+        findings.push(Finding::error("no_planner", message).field("goal.produce"));
+    }
+    if !step.input.is_object() {
+        let message = "the input of a goal is its params: an object with a field for each";
+        findings.push(Finding::error("input_schema", message).field("input"));
     }
 }
 

@@ -99,7 +99,8 @@ impl Run {
     fn release_reservations(&mut self) {
         let mut reservations = mem::take(&mut self.reservations);
         reservations.retain(|id, _| {
-            self.step(id.as_str()).is_some_and(|step| matches!(step.state, StepState::Running { .. }))
+            self.step(id.as_str())
+                .is_some_and(|step| matches!(step.state, StepState::Running { .. } | StepState::Child { .. }))
         });
         self.reserved = StepMax::default();
         reservations.values().for_each(|max| self.reserved.add(*max));
@@ -236,7 +237,8 @@ impl Old {
                 StepState::Running { .. } | StepState::Reviewing { .. } => {
                     run.permit.is_some() || (is_same && may_go_on())
                 }
-                StepState::Backoff { .. }
+                StepState::Child { .. }
+                | StepState::Backoff { .. }
                 | StepState::AwaitingApproval { .. }
                 | StepState::Asking { question: None, .. }
                 | StepState::Expanded { .. } => is_same && may_go_on(),

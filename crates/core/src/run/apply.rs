@@ -62,6 +62,8 @@ impl Run {
                 self.attempt_started(at, step, *attempt, *verify)
             }
             Event::EffectPermitted { step, attempt, call } => self.permitted(step, *attempt, call.as_ref()),
+            Event::ChildWaits { step, .. } => self.child_moved(step, Some(at)),
+            Event::ChildGoesOn { step, .. } => self.child_moved(step, None),
             Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
             Event::AttemptFailed { step, failure, .. } => {
                 self.attempt_failed(at, step, failure.as_ref(), cause)
@@ -300,7 +302,15 @@ impl Run {
         state.plan_version = version;
         state.started_at = Some(at);
         state.ended_at = None;
-        self.set(position, StepState::Running { attempt, deadline, verify });
+        let is_goal = self.step_definition(position).is_some_and(|step| step.goal.is_some());
+        self.set(
+            position,
+            if is_goal {
+                StepState::Child { attempt, waits: None }
+            } else {
+                StepState::Running { attempt, deadline, verify }
+            },
+        );
     }
 
     fn attempt_succeeded(&mut self, step: &StepId, cause: &Input) {

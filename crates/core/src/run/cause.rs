@@ -65,6 +65,7 @@ impl<'a> Origin<'a> {
             | Input::Evaluated { .. }
             | Input::Result(_)
             | Input::Permit { .. }
+            | Input::Child { .. }
             | Input::Reviewed(_)
             | Input::Wake
             | Input::Takeover { .. } => None,
@@ -82,6 +83,7 @@ pub(super) fn usage_of(cause: &Input) -> Usage {
         Input::Submit { .. }
         | Input::Evaluated { .. }
         | Input::Permit { .. }
+        | Input::Child { .. }
         | Input::Command(_)
         | Input::Wake
         | Input::Takeover { .. } => Usage::default(),

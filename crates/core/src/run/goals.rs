@@ -40,11 +40,12 @@ impl Turn<'_> {
         let known = self.run.step(step.as_str()).map(|step| &step.state);
         let Some(StepState::Child { waits: known, .. }) = known else { return };
         let (step, has_moved) = (step.clone(), known.is_some() != waits);
-        match waits {
-            true if has_moved => self.emit(Event::ChildWaits { step, attempt }),
-            false if has_moved => self.emit(Event::ChildGoesOn { step, attempt }),
-            false if self.run.paused.is_some() => self.tell_child(step, attempt, ChildOrder::Pause),
-            _ => {}
+        if has_moved && waits {
+            self.emit(Event::ChildWaits { step, attempt });
+        } else if has_moved {
+            self.emit(Event::ChildGoesOn { step, attempt });
+        } else if !waits && self.run.paused.is_some() {
+            self.tell_child(step, attempt, ChildOrder::Pause);
         }
     }
 
@@ -147,6 +148,7 @@ impl Run {
             },
             group: None,
             key: Some(format!("{}/{step}#{attempt}", self.id)),
+            origin: None,
             parent: Some(Parent { run: self.id, step: step.clone(), attempt }),
             ..own.as_ref().clone()
         })

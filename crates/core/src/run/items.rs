@@ -7,7 +7,6 @@ use super::{
     state::{EarlierItem, Run, StepRun, StepState},
 };
 use crate::{
-    action::Action,
     event::Event,
     failure::{Failure, FailureKind},
     id::StepId,
@@ -170,8 +169,9 @@ impl Turn<'_> {
         let StepState::Expanded { first, items, .. } = self.run.steps[parent as usize].state else { return };
         for at in first..first + items {
             let item = &self.run.steps[at as usize];
-            if let StepState::Running { attempt, .. } = item.state {
-                self.actions.push(Action::CancelAttempt { step: item.id.clone(), attempt });
+            if let StepState::Running { attempt, .. } | StepState::Child { attempt, .. } = item.state {
+                let step = item.id.clone();
+                self.stop(step, attempt);
             }
         }
     }

@@ -14,7 +14,7 @@
 //! * [`Run::outstanding`] repeats what a new owner must ask again; [`Run::next_wake`] says when the
 //!   run wants an [`Input::Wake`].
 //!
-//! One file per family of transitions: `planning`, `steps`, `items`, `effects`, `replanning`,
+//! One file per family of transitions: `planning`, `steps`, `items`, `effects`, `goals`, `replanning`,
 //! `reviewing`, `commands`, `timers`. `apply` holds the meaning of every event.
 
 mod adopt;
@@ -23,6 +23,7 @@ mod cause;
 mod commands;
 mod effects;
 mod fork;
+mod goals;
 mod items;
 mod planning;
 mod query;
@@ -153,6 +154,7 @@ impl Run {
                 turn.replanned(reply);
                 turn.check_budget();
             }
+            Input::Child { step, attempt, waits } => turn.child_stands(step, *attempt, *waits),
             Input::Reviewed(reply) => {
                 turn.reviewed(reply);
                 turn.check_budget();
@@ -226,6 +228,7 @@ impl<'a> Turn<'a> {
     fn finish(mut self) -> Decision {
         if !self.events.is_empty() {
             self.follow_up();
+            self.tell_children();
             self.run.seal(self.now, self.cause);
         }
         Decision { events: self.events, actions: self.actions }

@@ -7,7 +7,7 @@ use super::{
     state::{PlanReview, PlanVersion, StepState},
 };
 use crate::{
-    action::{Action, Dispatch, Trigger, Work},
+    action::{Action, ChildOrder, Dispatch, Trigger, Work},
     event::{Event, Gate, ReviewOf, RunFailure},
     failure::{Failure, FailureKind},
     finding::Finding,
@@ -184,16 +184,36 @@ impl Turn<'_> {
     /// Puts the proposed plan in force, and stops what it no longer contains.
     pub(super) fn adopt(&mut self) {
         let Some(version) = self.run.proposed.as_ref().map(|p| p.version.version) else { return };
-        let running: Vec<(StepId, u32)> = self.running();
+        let in_hand = self.in_hand();
+        let is_goal = |run: &super::Run, step: &StepId| {
+            run.step(step.as_str()).is_some_and(|step| matches!(step.state, StepState::Child { .. }))
+        };
+        let goals: Vec<bool> = in_hand.iter().map(|(step, _)| is_goal(self.run, step)).collect();
         self.emit(Event::PlanAdopted { version });
-        for (step, attempt) in running {
-            if !self.run.awaits(step.as_str(), attempt) {
+        for ((step, attempt), is_goal) in in_hand.into_iter().zip(goals) {
+            if self.run.awaits(step.as_str(), attempt) {
+                continue;
+            }
+            if is_goal {
+                self.tell_child(step, attempt, ChildOrder::Cancel);
+            } else {
                 self.act(Action::CancelAttempt { step, attempt });
             }
         }
     }
 
-    /// Returns the attempts in flight.
+    /// Returns the attempts that are with workers or child runs.
+    pub(super) fn in_hand(&self) -> Vec<(StepId, u32)> {
+        let attempts = self.run.steps.iter().filter_map(|step| match step.state {
+            StepState::Running { attempt, .. } | StepState::Child { attempt, .. } => {
+                Some((step.id.clone(), attempt))
+            }
+            _ => None,
+        });
+        attempts.collect()
+    }
+
+    /// Returns the attempts that are with workers.
     pub(super) fn running(&self) -> Vec<(StepId, u32)> {
         let attempts = self.run.steps.iter().filter_map(|step| match step.state {
             StepState::Running { attempt, .. } => Some((step.id.clone(), attempt)),

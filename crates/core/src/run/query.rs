@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::{PlanVersion, Run, StepRun, StepState, Timer};
 use crate::{
     action::{Action, Dispatch, Work},
-    budget::StepMax,
+    budget::{StepMax, Usage},
     call::Occurrence,
     event::ReviewOf,
     id::{RunId, StepId},
@@ -72,6 +72,18 @@ impl Run {
             && self.queue.is_empty()
             && self.evaluating.is_empty();
         if idle && !self.waits.is_empty() { Status::Waiting } else { Status::Running }
+    }
+
+    /// Returns when the run was accepted.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Returns what the run used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// Returns since when the run has its status.
@@ -162,7 +174,11 @@ impl Run {
     #[must_use]
     pub fn awaits(&self, id: &str, attempt: u32) -> bool {
         if let Some(step) = self.step(id) {
-            return matches!(step.state, StepState::Running { attempt: running, .. } if running == attempt);
+            return matches!(
+                step.state,
+                StepState::Running { attempt: running, .. } | StepState::Child { attempt: running, .. }
+                    if running == attempt
+            );
         }
         self.proposed.as_ref().and_then(|p| p.checks.get(id)).is_some_and(|c| c.attempt == attempt)
     }
@@ -202,6 +218,7 @@ impl Run {
         if let Some(replan) = &self.replan {
             actions.push(Action::RequestReplan { basis: replan.basis, trigger: Arc::clone(&replan.trigger) });
         }
+        actions.extend(self.children(false));
         let reviews = self.reviews_open.iter();
         actions.extend(reviews.map(|(review, of)| Action::RequestReview { review: *review, of: of.clone() }));
         if !self.evaluating.is_empty() {
@@ -362,11 +379,12 @@ impl Run {
         self.is_held = false;
     }
 
-    /// Returns how many attempts are in flight. Those that are reviewed have been answered.
+    /// Returns how many attempts are with workers.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        let reviews = self.reviews_open.values().filter(|of| matches!(of, ReviewOf::Output { .. }));
-        self.in_flight - reviews.count() as u32
+        let is_running = |step: &&StepRun| matches!(step.state, StepState::Running { .. });
+        let checks = self.proposed.as_ref().map_or(0, |proposed| proposed.checks.len());
+        (self.steps.iter().filter(is_running).count() + checks) as u32
     }
 
     /// Returns whether an irreversible call of the step, or of one of its items, happened or may have.
@@ -424,6 +442,10 @@ impl Run {
             StepState::Running { attempt, deadline, .. } => {
                 self.in_flight += 1;
                 self.timers.insert((*deadline, Timer::Attempt(id.clone(), *attempt)));
+            }
+            StepState::Child { waits: None, .. } => self.in_flight += 1,
+            StepState::Child { waits: Some(_), .. } => {
+                self.waits.insert(at);
             }
             StepState::Reviewing { attempt, review, deadline, .. } => {
                 self.in_flight += 1;
@@ -491,6 +513,15 @@ impl Run {
                 }
                 self.timers.remove(&(deadline, Timer::Attempt(id, attempt)));
             }
+            StepState::Child { waits, .. } => {
+                match waits {
+                    Some(_) => drop(self.waits.remove(&at)),
+                    None => self.in_flight -= 1,
+                }
+                if let Some(max) = self.reservations.remove(&id) {
+                    self.reserved.subtract(max);
+                }
+            }
             StepState::Reviewing { review, deadline, .. } => {
                 self.in_flight -= 1;
                 self.timers.remove(&(deadline, Timer::Review(review)));
@@ -541,7 +572,9 @@ pub(super) fn wait_kind(state: &StepState) -> Option<WaitKind> {
         StepState::AwaitingApproval { .. } => Some(WaitKind::StepApproval),
         StepState::Asking { .. } => Some(WaitKind::Question),
         StepState::Unknown { .. } => Some(WaitKind::UnknownOutcome),
-        StepState::Blocked { .. }
+        StepState::Child { waits: Some(_), .. } => Some(WaitKind::ChildRun),
+        StepState::Child { waits: None, .. }
+        | StepState::Blocked { .. }
         | StepState::Evaluating
         | StepState::Queued
         | StepState::Running { .. }

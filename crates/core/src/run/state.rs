@@ -376,6 +376,13 @@ pub enum StepState {
         /// Whether it asks the `verify` tool about an earlier attempt.
         verify: bool,
     },
+    /// A child run carries it out.
+    Child {
+        /// Which attempt.
+        attempt: u32,
+        /// Since when the child run waits for a person, if it does.
+        waits: Option<Timestamp>,
+    },
     /// An attempt returned, and a reviewer judges what.
     Reviewing {
         /// The attempt.

@@ -84,6 +84,9 @@ impl Turn<'_> {
         if !verify && self.run.steps[at as usize].permit.is_some() {
             return self.outcome_unknown(at);
         }
+        if self.run.step_definition(at).is_some_and(|step| step.goal.is_some()) {
+            return self.start_child(at);
+        }
         let Some(dispatch) = self.run.dispatch_of(at, verify) else {
             let message = "the envelope does not hold the step's tool".to_owned();
             return self.step_failed(at, Failure::new(FailureKind::Plan, "no_executor", message));
@@ -312,10 +315,8 @@ impl Turn<'_> {
 
     /// Tells the workers that nobody waits for their results any more.
     pub(super) fn cancel_attempts(&mut self) {
-        for step in &self.run.steps {
-            if let StepState::Running { attempt, .. } = step.state {
-                self.actions.push(Action::CancelAttempt { step: step.id.clone(), attempt });
-            }
+        for (step, attempt) in self.in_hand() {
+            self.stop(step, attempt);
         }
         for (step, check) in self.run.proposed.iter().flat_map(|p| &p.checks) {
             self.actions.push(Action::CancelAttempt { step: step.clone(), attempt: check.attempt });

@@ -39,6 +39,7 @@ impl Run {
             steps: self.steps.iter().enumerate().map(|(at, step)| self.step_view(at as u32, step)).collect(),
             replans: self.versions.iter().skip(1).map(replan_view).collect(),
             reviews: self.reviews_view(),
+            parent: self.spec.parent.clone(),
             result,
             origin: self.spec.origin,
             usage: UsageView {
@@ -84,6 +85,7 @@ impl Run {
             waits.push(WaitView {
                 kind: self.plan_wait(),
                 step: None,
+                child: None,
                 digest: Some(proposed.version.envelope_digest),
                 question: None,
                 schema: None,
@@ -94,6 +96,7 @@ impl Run {
         waits.extend(self.plan_question.as_ref().map(|asked| WaitView {
             kind: WaitKind::Question,
             step: PLAN_STEP.parse().ok(),
+            child: None,
             digest: None,
             question: Some(asked.question.clone()),
             schema: None,
@@ -124,12 +127,17 @@ impl Run {
                 let question = format!("did `{}` happen? {}", step.id, failure_text(step));
                 (*since, None, Some(question), None)
             }
+            StepState::Child { attempt, waits: Some(since) } => {
+                let question = format!("run {} waits", self.id.child(&step.id, *attempt));
+                (*since, None, Some(question), None)
+            }
             _ => return None,
         };
         let kind = wait_kind(&step.state)?;
         Some(WaitView {
             kind,
             step: Some(step.id.clone()),
+            child: self.child_of(at).filter(|_| kind == WaitKind::ChildRun),
             digest,
             question,
             schema,
@@ -154,6 +162,7 @@ impl Run {
             ended_at: step.ended_at,
             verified: output.is_some() && self.is_gated(at),
             output,
+            child: self.child_of(at),
             failure: step.failure.clone(),
             reason,
         }
@@ -198,13 +207,15 @@ impl Run {
         match state {
             StepState::Blocked { .. } | StepState::Evaluating | StepState::Queued => StepStatus::Pending,
             StepState::Running { .. }
+            | StepState::Child { waits: None, .. }
             | StepState::Reviewing { .. }
             | StepState::Backoff { .. }
             | StepState::Expanded { .. }
             | StepState::Faltered => StepStatus::Running,
-            StepState::AwaitingApproval { .. } | StepState::Asking { .. } | StepState::Unknown { .. } => {
-                StepStatus::Waiting
-            }
+            StepState::AwaitingApproval { .. }
+            | StepState::Asking { .. }
+            | StepState::Child { waits: Some(_), .. }
+            | StepState::Unknown { .. } => StepStatus::Waiting,
             StepState::Succeeded(_) => StepStatus::Succeeded,
             StepState::Failed => StepStatus::Failed,
             StepState::Skipped { .. } => StepStatus::Skipped,

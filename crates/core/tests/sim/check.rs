@@ -107,6 +107,8 @@ impl Checks {
                 | Action::RequestPlan { .. }
                 | Action::RequestReplan { .. }
                 | Action::RequestReview { .. }
+                | Action::RunGoal { .. }
+                | Action::TellChild { .. }
                 | Action::Evaluate { .. }
                 | Action::CancelAttempt { .. } => {}
             }

@@ -182,7 +182,7 @@ impl World {
                 Action::AnswerPermit { step, attempt, granted, .. } => {
                     self.send_loosely(Message::Permit { step, attempt, granted });
                 }
-                Action::CancelAttempt { .. } => {}
+                Action::CancelAttempt { .. } | Action::RunGoal { .. } | Action::TellChild { .. } => {}
             }
         }
     }
@@ -451,7 +451,7 @@ impl World {
                 CommandKind::Approve { step: None, digest }
             }
             Some(WaitKind::StepApproval | WaitKind::Question | WaitKind::UnknownOutcome) => self.answer(),
-            None => return,
+            Some(WaitKind::ChildRun) | None => return,
         };
         self.command(kind);
     }

@@ -43,9 +43,16 @@ impl Session {
                 Stood::Elsewhere(by) => return Ok(self.elsewhere(run, &by)),
                 Stood::Stopped(exit) => return Ok(exit),
             };
-            let Some(kind) = self.ask(&view).await? else { return self.finish(&view).await };
+            let asks = self.who_waits(&view).await?;
+            let Some(kind) = self.ask(&asks).await? else {
+                let exit = self.finish(&view).await?;
+                return match view.parent.as_ref().filter(|_| view.status.is_ended()) {
+                    Some(parent) => Box::pin(self.carry_on_parent(parent.run)).await,
+                    None => Ok(exit),
+                };
+            };
             let by = self.by.clone();
-            match self.system.command(run, &by, kind).await {
+            match self.system.command(asks.run, &by, kind).await {
                 Ok(()) => {}
                 // Somebody else was faster, or the answer does not fit: look again.
                 Err(error @ (system::Error::Rejected(_) | system::Error::Refused(_))) => {
@@ -55,6 +62,22 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Carries the run on that an ended one was a step of.
+    async fn carry_on_parent(&mut self, parent: RunId) -> Result<Exit, Failure> {
+        let seen = self.system.entries(parent).await?.len() as u64;
+        self.output.note(&format!("It was a step of run {parent}, which goes on."));
+        self.carry_on(parent, seen).await
+    }
+
+    /// Returns the run that waits for a person: this one, or the child run that it waits for.
+    async fn who_waits(&self, view: &RunView) -> Result<RunView, Failure> {
+        let mut waits = view.clone();
+        while let Some(child) = waits.child_that_waits() {
+            waits = self.output.hints.fill(self.system.view(child).await?);
+        }
+        Ok(waits)
     }
 
     /// Carries several runs on at once. Of the entries of each the first ones, as many as are given,
@@ -218,7 +241,7 @@ impl Session {
                 let value = Arc::new(ask::answer(&text, wait.schema.as_ref())?);
                 Ok(Some(CommandKind::Answer { step, value, verdicts: Default::default() }))
             }
-            WaitKind::UnknownOutcome => Ok(None),
+            WaitKind::UnknownOutcome | WaitKind::ChildRun => Ok(None),
         }
     }
 
@@ -266,7 +289,8 @@ impl Session {
         let view = self.output.hints.fill(view.clone());
         let look = self.output.look_stderr();
         if !self.output.can_ask() && matches!(view.status, Status::Waiting) && !self.output.is_json() {
-            self.show_what_waits(&view).await?;
+            let waits = self.who_waits(&view).await?;
+            self.show_what_waits(&waits).await?;
         }
         if self.output.is_json() {
             self.output.line(&view);
@@ -274,6 +298,10 @@ impl Session {
             self.output.note(&render::run::ending(&look, &view));
             if !view.waiting.is_empty() {
                 self.output.note(&render::run::waiting(&look, &view));
+                let waits = self.who_waits(&view).await?;
+                if waits.run != view.run {
+                    self.output.note(&format!("Run {}:\n{}", waits.run, render::run::waiting(&look, &waits)));
+                }
             } else if let Some(next) = look.hints.next(&view) {
                 self.output.note(&format!("Next: {next}"));
             }

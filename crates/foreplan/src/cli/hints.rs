@@ -81,6 +81,7 @@ impl Hints {
             }
             WaitKind::StepApproval => vec![approve(&[step]), reject],
             WaitKind::Question => vec![self.run("answer", run, &[step, example(wait)])],
+            WaitKind::ChildRun => wait.child.map(|child| self.run("show", child, &[])).into_iter().collect(),
             WaitKind::UnknownOutcome => ["--happened", "--not-happened", "--fail"]
                 .map(|flag| self.run("resolve", run, &[step, flag]))
                 .to_vec(),

@@ -218,6 +218,7 @@ impl Service {
                     journal: Arc::new(journal.clone()),
                     payloads: Arc::new(journal.payloads().clone()),
                     inventories: Arc::new(move |project| registry.inventory_of(project)),
+                    children: None,
                     clock: system_clock(),
                     active_runs_max: ACTIVE_RUNS_MAX,
                 };

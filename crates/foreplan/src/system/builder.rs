@@ -1,6 +1,6 @@
 //! Putting a system together.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use foreplan_bus::{Bus, MemoryBus};
 use foreplan_core::{
@@ -16,11 +16,14 @@ use foreplan_planner::{ModelPlanner, ModelReviewer, Planner, Planners};
 use foreplan_replanner::{ModelReplanner, Replanner, Replanners};
 use foreplan_tools::{Specialist, Tool, Toolbox};
 use foreplan_tracker::Deps;
-use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::{
-    Deployment, Error, Inner, OnApproval, System, Traces, deployment::Remote, drive, metrics::Counted,
+    Deployment, Error, Inner, OnApproval, System, Traces,
+    carrier::{Carrier, Offspring},
+    deployment::Remote,
+    drive,
+    metrics::Counted,
     trail::Trail,
 };
 use crate::system::outcome::Approval as Said;
@@ -314,15 +317,18 @@ impl Builder {
         let replanner = foreplan_replanner::spawn(Arc::clone(&bus), replanners, Arc::new(source(&inventory)))
             .await
             .map_err(|e| start(&e))?;
+        let carrier = Arc::new(Carrier::new(store.clone()));
         let deps = Deps {
             bus: Arc::clone(&bus),
             journal: Arc::clone(&store.journal) as _,
             payloads,
             inventories: Arc::new(every_project(source(&inventory))),
+            children: Some(Arc::new(Offspring(Arc::downgrade(&carrier)))),
             clock: system_clock(),
             active_runs_max: self.active_runs_max,
         };
         let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
+        carrier.set_tracker(tracker.clone());
         let inbox = tokio::spawn(drive::read_inbox(store.clone(), tracker.clone(), INBOX_INTERVAL));
         let counted = Counted::begin(tracker.progress());
         let is_wanted = !self.traces.sinks.is_empty();
@@ -341,7 +347,7 @@ impl Builder {
                 on_approval: self.on_approval,
                 remote: self.deployment.map(Remote::new),
                 defaults: self.defaults,
-                mine: Mutex::new(HashSet::new()),
+                carrier,
                 inbox,
                 trail,
                 counted,

@@ -6,7 +6,7 @@ use foreplan_core::{
     goal::{RunSpec, WhenBusy},
     id::RunId,
     input::{Command, CommandKind},
-    run::Run,
+    run::{Run, StepState},
     view::{RunView, Status, WaitKind},
 };
 use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, RunFilter, Store};
@@ -75,7 +75,7 @@ impl System {
             Err(Error::Journal(JournalError::Exists(run))) => return Ok(Submitted::Existing(run)),
             Err(error) => return Err(error),
         };
-        inner.mine.lock().insert(id);
+        inner.carrier.mine.lock().insert(id);
         if busy.is_some() {
             tokio::spawn(self.clone().begin_in_turn(id, spec));
         }
@@ -129,7 +129,7 @@ impl System {
                     let view = self.view_of_run(&rested).await?;
                     if !self.answer(&view).await? {
                         if view.status.is_ended() {
-                            self.inner.mine.lock().remove(&run);
+                            self.inner.carrier.mine.lock().remove(&run);
                         }
                         return Ok(view.into());
                     }
@@ -152,29 +152,33 @@ impl System {
             Status::Planning | Status::Running | Status::Replanning => Ok(false),
             Status::Waiting | Status::Paused => {
                 let entries = self.entries(run).await?;
-                Ok(Run::replay(run, entries.iter().map(AsRef::as_ref)).is_some_and(|run| run.is_idle()))
+                let Some(folded) = Run::replay(run, entries.iter().map(AsRef::as_ref)) else {
+                    return Ok(false);
+                };
+                Ok(folded.is_idle() && self.children_rest(&folded).await?)
             }
         }
     }
 
-    /// Makes this process the one that carries the run on.
+    /// Returns whether the child runs that a run waits for wait themselves: what one of them did since
+    /// may not have reached it.
+    async fn children_rest(&self, run: &Run) -> Result<bool, Error> {
+        for step in run.steps() {
+            let StepState::Child { attempt, .. } = step.state else { continue };
+            let child = run.id().child(&step.id, attempt);
+            let waits = match self.inner.store.journal.find(child).await? {
+                Some(record) => !record.progress.status.is_ended() && Box::pin(self.rests(child)).await?,
+                None => false,
+            };
+            if !waits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn take(&self, run: RunId) -> Result<(), Error> {
-        let inner = &self.inner;
-        if inner.mine.lock().contains(&run) {
-            return Ok(());
-        }
-        let owner = inner.store.owner();
-        if let Claim::Owned { by } = inner.store.journal.claim(run, owner).await? {
-            return Err(Error::Owned { by });
-        }
-        inner.toolbox.end_orphans().await.map_err(Error::Orphan)?;
-        inner.mine.lock().insert(run);
-        inner.tracker.attend(run);
-        for command in inner.store.journal.pending(run).await? {
-            carry_out(&inner.store, &inner.tracker, run, command).await;
-        }
-        inner.tracker.carry_on(run, Some(owner.to_owned()));
-        Ok(())
+        self.inner.carrier.take(run).await
     }
 
     /// Carries on every open run that nobody carries on. Returns them.
@@ -221,7 +225,7 @@ impl System {
     /// Why the run refuses it.
     pub async fn record(&self, run: RunId, by: &str, kind: CommandKind) -> Result<(), Error> {
         let inner = &self.inner;
-        if inner.remote.is_some() || inner.mine.lock().contains(&run) {
+        if inner.remote.is_some() || inner.carrier.mine.lock().contains(&run) {
             return self.command(run, by, kind).await;
         }
         let command = Command { id: Uuid::now_v7(), by: by.to_owned(), kind };
@@ -257,6 +261,10 @@ impl System {
     /// Lets the program answer an approval. Returns whether it did.
     pub(super) async fn answer(&self, view: &RunView) -> Result<bool, Error> {
         let (Some(ask), Some(wait)) = (&self.inner.on_approval, &view.waiting_for) else { return Ok(false) };
+        if let (WaitKind::ChildRun, Some(child)) = (wait.kind, view.child_that_waits()) {
+            let child = self.view(child).await?;
+            return Box::pin(self.answer(&child)).await;
+        }
         let is_approval =
             matches!(wait.kind, WaitKind::PlanApproval | WaitKind::StepApproval | WaitKind::ReplanApproval);
         let (true, Some(digest), Status::Waiting) = (is_approval, wait.digest, view.status) else {
@@ -295,7 +303,7 @@ impl System {
         if let Some(reviewer) = &inner.reviewer {
             reviewer.stop().await;
         }
-        let mine: Vec<RunId> = inner.mine.lock().drain().collect();
+        let mine: Vec<RunId> = inner.carrier.mine.lock().drain().collect();
         if let Some(trail) = &inner.trail {
             trail.finish(&mine).await;
         }
@@ -323,7 +331,7 @@ fn whoami() -> String {
     std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())
 }
 
-async fn carry_out(store: &Store, tracker: &TrackerHandle, run: RunId, command: Command) {
+pub(super) async fn carry_out(store: &Store, tracker: &TrackerHandle, run: RunId, command: Command) {
     let id = command.id;
     let refused = match tracker.command(run, command).await {
         Ok(()) => return,

@@ -4,6 +4,7 @@
 //! state of a run: the tracker does, and the journal.
 
 mod builder;
+mod carrier;
 mod deployment;
 mod drive;
 mod error;
@@ -13,15 +14,14 @@ mod metrics;
 mod outcome;
 mod trail;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use foreplan_bus::{Bus, service::Handle};
-use foreplan_core::{id::RunId, view::RunView};
+use foreplan_core::view::RunView;
 use foreplan_executor::ExecutorHandle;
 use foreplan_journal::Store;
 use foreplan_tools::Toolbox;
 use foreplan_tracker::{Progress, TrackerHandle};
-use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 pub use builder::Builder;
@@ -54,8 +54,7 @@ struct Inner {
     /// Carries the runs on in the place of this process.
     remote: Option<deployment::Remote>,
     defaults: builder::Defaults,
-    /// Runs that this process carries on.
-    mine: Mutex<HashSet<RunId>>,
+    carrier: Arc<carrier::Carrier>,
     inbox: tokio::task::JoinHandle<()>,
     trail: Option<trail::Trail>,
     counted: metrics::Counted,

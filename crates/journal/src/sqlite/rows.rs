@@ -68,5 +68,6 @@ pub(super) fn waiting_word(waiting: WaitKind) -> &'static str {
         WaitKind::ReplanApproval => "replan_approval",
         WaitKind::Question => "question",
         WaitKind::UnknownOutcome => "unknown_outcome",
+        WaitKind::ChildRun => "child_run",
     }
 }

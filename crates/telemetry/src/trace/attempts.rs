@@ -3,7 +3,7 @@
 use foreplan_core::{
     digest::Digest,
     failure::Failure,
-    id::{Capability, StepId, ToolName},
+    id::{Capability, RunId, StepId, ToolName},
     input::{AttemptOutcome, AttemptReply, Input},
     time::Timestamp,
     tool::Effect,
@@ -29,6 +29,8 @@ pub(super) struct Open {
     version: u32,
     pub(super) capability: Capability,
     tool: Option<(ToolName, Digest, Effect)>,
+    /// The run that carries out a goal step.
+    child: Option<RunId>,
     links: Vec<(SpanId, &'static str)>,
     permit: Option<Note>,
     /// The reply, while a reviewer judges it.
@@ -44,7 +46,9 @@ pub(super) enum End<'a> {
 
 impl Trace {
     pub(super) fn attempt_started(&mut self, at: At<'_>, step: &StepId, attempt: u32, verify: bool) {
-        let open = self.open_attempt(at, step, verify);
+        let mut open = self.open_attempt(at, step, verify);
+        let definition = self.plans.of(step).and_then(|plan| plan.step(step));
+        open.child = definition.filter(|step| step.goal.is_some()).map(|_| self.run.child(step, attempt));
         self.newest.insert(step.clone(), attempt);
         self.attempts.insert((step.clone(), attempt), open);
     }
@@ -57,6 +61,7 @@ impl Trace {
             version: 0,
             capability: CAPABILITY_DEFAULT.into(),
             tool: None,
+            child: None,
             links: Vec::new(),
             permit: None,
             replied: None,
@@ -187,6 +192,13 @@ impl Trace {
             .times(open.at, at.time());
         span = common(span, step, attempt, open, reply).text(semconv::OUTCOME, outcome);
         span = open.links.iter().fold(span, |span, (to, what)| span.link(*to, what));
+        if let Some(child) = open.child {
+            span = span.text(semconv::CHILD_RUN, child.to_string()).link_to(
+                child,
+                SpanId::root(child),
+                "child run",
+            );
+        }
         span = open.permit.iter().cloned().fold(span, Build::event);
         match failure {
             Some(failure) => span = span.failed(failure, self.options.content),
@@ -198,8 +210,9 @@ impl Trace {
 
     /// Adds what the worker did: its span, and that of the tool that it called.
     fn work(&self, at: At<'_>, open: &Open, reply: &AttemptReply, outcome: &str, spans: &mut Vec<AuditSpan>) {
-        // The tracker answers in the place of an executor that never got the request.
-        if reply.worker == "tracker" {
+        // The tracker answers in the place of an executor that never got the request, and a child run
+        // has a trace of its own.
+        if reply.worker == "tracker" || open.child.is_some() {
             return;
         }
         let key = format!("{}/{}", reply.step, reply.attempt);

@@ -39,6 +39,7 @@ impl Trace {
             Input::Submit { .. }
             | Input::Evaluated { .. }
             | Input::Permit { .. }
+            | Input::Child { .. }
             | Input::Command(_)
             | Input::Wake
             | Input::Takeover { .. } => return,

@@ -203,6 +203,8 @@ impl Trace {
             | Event::StepExpanded { .. }
             | Event::StepReady { .. }
             | Event::StepReused { .. }
+            | Event::ChildWaits { .. }
+            | Event::ChildGoesOn { .. }
             | Event::RetryScheduled { .. }
             | Event::StepSucceeded { .. }
             | Event::StepFailed { .. }

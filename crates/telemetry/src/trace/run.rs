@@ -3,10 +3,11 @@
 use foreplan_core::{
     event::{Event, RunFailure},
     fork::Origin,
+    goal::Parent,
     id::RunId,
     input::Input,
     time::Timestamp,
-    trace::ROOT,
+    trace::{ROOT, SpanId},
 };
 
 use super::{At, Trace};
@@ -49,6 +50,13 @@ impl Trace {
                 .int(semconv::ORIGIN_SEQ, seq)
                 .link_to_run(run, "forked from");
         }
+        if let Some(Parent { run, step, attempt }) = &spec.parent {
+            span = span.text(semconv::PARENT_RUN, run.to_string()).link_to(
+                *run,
+                SpanId::attempt(*run, step, *attempt),
+                "step of",
+            );
+        }
         Some(span.done(at.seq(), at.closing, &self.options.redact))
     }
 
@@ -79,6 +87,8 @@ impl Trace {
             Event::StepExpanded { step, items } => {
                 of("step expanded", step).text("foreplan.items", items.to_string())
             }
+            Event::ChildWaits { step, .. } => of("child run waits", step),
+            Event::ChildGoesOn { step, .. } => of("child run goes on", step),
             Event::StepReady { step } => of("step ready", step),
             Event::StepReused { step } => of("step reused", step),
             Event::RetryScheduled { step, .. } => of("retry scheduled", step),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{World, report, steps, with};
+use crate::goal::{PlannerSpec, Review};
 
 #[track_caller]
 fn only(plan: Value, expected: &[&str]) {
@@ -247,15 +248,44 @@ fn steps_that_nobody_can_execute_are_named() {
         steps(json!([
             {"id": "a", "title": "A", "agent": {"instructions": "x", "tools": ["shout", "shuot"]}},
             {"id": "d", "title": "D", "agent": {"instructions": "x", "tools": ["shout"]}},
-            {"id": "b", "title": "B", "goal": {"text": "x"}},
             {"id": "c", "title": "C", "human": {"question": "ok {{ a }}?"}},
         ])),
         &[
             "step `a`, agent.tools[1]: there is no tool `shuot`; did you mean `shout`?",
             "[unserved] step `d`, agent: no specialist has a model, so nobody carries out agent steps",
-            "[not_servable] step `b`, goal",
         ],
     );
+}
+
+#[test]
+fn goals_need_a_text_a_planner_and_room_below() {
+    let goals = || {
+        steps(json!([
+            {"id": "a", "title": "A", "goal": {"text": "find it"}, "input": {"x": 1}},
+            {"id": "b", "title": "B", "goal": {"text": " ", "produce": ["report"]}, "input": [1]},
+        ]))
+    };
+    only(
+        goals(),
+        &["[no_goal] step `b`, goal.text: say", "[input_schema] step `b`, input: the input of a goal"],
+    );
+    let mut world = World::new();
+    world.planner = PlannerSpec::Derive { produce: vec!["all".to_owned()] };
+    world.limits.depth = 0;
+    let told = world.errors(goals());
+    for expected in ["[no_planner] step `a`, goal.produce", "[too_deep] step `a`", "[too_deep] step `b`"] {
+        assert!(told.iter().any(|finding| finding.contains(expected)), "{expected}: {told:?}");
+    }
+    assert!(!told.iter().any(|finding| finding.contains("[no_planner] step `b`")), "{told:?}");
+}
+
+#[test]
+fn a_review_that_nobody_makes_is_named() {
+    let plan = || steps(json!([{"id": "a", "title": "A", "tool": "load_tickets", "review": true}]));
+    only(plan(), &["[no_reviewer] step `a`, review: the step asks for a review"]);
+    let mut world = World::new();
+    world.review = Some(Review { model: "judge".to_owned(), plans: true, results: false });
+    assert_eq!(world.errors(plan()), Vec::<String>::new());
 }
 
 #[test]

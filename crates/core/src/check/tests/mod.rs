@@ -12,7 +12,7 @@ use crate::{
     budget::Limits,
     digest::Digest,
     finding::Severity,
-    goal::Review,
+    goal::{PlannerSpec, Review},
     plan::Plan,
     policy::Rule,
     tool::{Effect, Inventory, ToolDescriptor},
@@ -91,13 +91,21 @@ struct World {
     limits: Limits,
     params: Map<String, Value>,
     rules: Vec<Rule>,
+    planner: PlannerSpec,
     review: Option<Review>,
 }
 
 impl World {
     fn new() -> Self {
         let params = Map::from_iter([("version".to_owned(), json!("1.4.2"))]);
-        Self { inventory: inventory(), limits: Limits::default(), params, rules: Vec::new(), review: None }
+        Self {
+            inventory: inventory(),
+            limits: Limits::default(),
+            params,
+            rules: Vec::new(),
+            planner: PlannerSpec::Custom { name: "test".to_owned() },
+            review: None,
+        }
     }
 
     fn context(&self) -> CheckContext<'_> {
@@ -106,6 +114,7 @@ impl World {
             limits: &self.limits,
             params: &self.params,
             rules: &self.rules,
+            planner: &self.planner,
             review: self.review.as_ref(),
             executable: &EXECUTABLE,
         }

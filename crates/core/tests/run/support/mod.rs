@@ -309,6 +309,11 @@ impl Harness {
         self.handle(Input::Reviewed(ReviewReply { review, by, outcome, usage, calls: Vec::new(), verdicts }))
     }
 
+    /// Has a child run say where it stands.
+    pub(crate) fn child(&mut self, step: &str, attempt: u32, waits: bool) -> Vec<String> {
+        self.handle(Input::Child { step: id(step), attempt, waits })
+    }
+
     pub(crate) fn permit(&mut self, step: &str, attempt: u32) -> Vec<String> {
         self.handle(Input::Permit { step: id(step), attempt, call: None })
     }

@@ -57,6 +57,8 @@ fn event(event: &Event) -> String {
         Event::RunFailed { reason } => format!("run failed: {}", why(reason)),
         Event::RunCancelled { by, .. } => format!("run cancelled by {by}"),
         Event::RunRejected { by, reason } => format!("run rejected by {by}: {reason}"),
+        Event::ChildWaits { step, attempt } => format!("child {step}#{attempt} waits"),
+        Event::ChildGoesOn { step, attempt } => format!("child {step}#{attempt} goes on"),
         Event::StepSkipped { .. }
         | Event::StepExpanded { .. }
         | Event::StepReady { .. }
@@ -117,6 +119,12 @@ fn action(action: &Action) -> String {
             Some(step) => format!("> replan about {step}"),
             None => format!("> replan because {}", trigger.name()),
         },
+        Action::RunGoal { step, attempt, max } => {
+            format!("> goal {step}#{attempt}, {} calls, {} tokens", max.model_calls, max.tokens)
+        }
+        Action::TellChild { step, attempt, order } => {
+            format!("> {} child {step}#{attempt}", format!("{order:?}").to_lowercase())
+        }
         Action::RequestReview { review, .. } => format!("> review {review}"),
         Action::Evaluate { steps } => {
             let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();

@@ -99,6 +99,10 @@ fn cause(input: &Input) -> Option<String> {
         Input::Permit { step, attempt, call: Some(call) } => {
             Some(format!("{step} attempt {attempt} asks for a permit to call {}", call.tool))
         }
+        Input::Child { step, attempt, waits } => {
+            let stands = if *waits { "waits" } else { "goes on" };
+            Some(format!("the run of {step} attempt {attempt} {stands}"))
+        }
         Input::Reviewed(reply) => {
             let said = if reply.outcome.accepts() { "accepts" } else { "does not accept" };
             let reasons = reply.outcome.reasons().join("; ");
@@ -228,6 +232,12 @@ fn outcome(look: &Look, event: &Event) -> Option<String> {
         Event::Reviewed { review, accepts: true } => paint(Tone::Good, format!("✓ review {review} passed")),
         Event::Reviewed { review, accepts: false } => {
             paint(Tone::Bad, format!("✗ review {review} not passed"))
+        }
+        Event::ChildWaits { step, attempt } => {
+            paint(Tone::Warn, format!("? the run of {step} attempt {attempt} waits"))
+        }
+        Event::ChildGoesOn { step, attempt } => {
+            paint(Tone::Busy, format!("▶ the run of {step} attempt {attempt} goes on"))
         }
         Event::LateResultRecorded { step, attempt } => {
             paint(Tone::Dim, format!("{step} attempt {attempt} came late; recorded, not used"))

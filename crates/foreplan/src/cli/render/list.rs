@@ -180,6 +180,7 @@ pub fn reason(row: &Row) -> Option<(&'static str, &'static str)> {
                 WaitKind::StepApproval => "a step waits for approval",
                 WaitKind::ReplanApproval => "the changed plan waits for approval",
                 WaitKind::Question => "a question waits for an answer",
+                WaitKind::ChildRun => "a run that carries out one of its steps waits",
                 WaitKind::UnknownOutcome => "nobody knows whether an irreversible call happened",
             },
             "show",

@@ -35,10 +35,24 @@ pub fn lines(entry: &Entry) -> Vec<Line> {
     entry.events.iter().filter_map(|event| line_of(entry, event)).collect()
 }
 
-fn review_line(entry: &Entry, event: &Event) -> Option<Line> {
+/// Returns what is with a person, a reviewer or a child run.
+fn with_others(entry: &Entry, event: &Event) -> Option<Line> {
     let (step, status, message) = match (event, &entry.cause) {
         (Event::ReviewRequested { of: ReviewOf::Output { step, .. }, .. }, _) => {
             (Some(step.clone()), Some(StepStatus::Running), "what it returned is reviewed".to_owned())
+        }
+        (Event::ApprovalRequested { gate: Gate::Step(step), .. }, _) => {
+            (Some(step.clone()), Some(StepStatus::Waiting), "waits for approval".to_owned())
+        }
+        (Event::ApprovalRequested { .. }, _) => (None, None, "the plan waits for approval".to_owned()),
+        (Event::OutcomeUnknown { step }, _) => {
+            (Some(step.clone()), Some(StepStatus::Waiting), "nobody knows whether it happened".to_owned())
+        }
+        (Event::ChildWaits { step, .. }, _) => {
+            (Some(step.clone()), Some(StepStatus::Waiting), "its run waits".to_owned())
+        }
+        (Event::ChildGoesOn { step, .. }, _) => {
+            (Some(step.clone()), Some(StepStatus::Running), "its run goes on".to_owned())
         }
         (Event::ReviewRequested { .. }, _) => (None, None, "the plan is reviewed".to_owned()),
         (Event::Reviewed { accepts: false, .. }, Input::Reviewed(reply)) => {
@@ -60,18 +74,17 @@ fn line_of(entry: &Entry, event: &Event) -> Option<Line> {
         Event::PlanAdopted { version: 1 } => run("plan adopted".to_owned()),
         Event::PlanAdopted { version } => run(format!("plan version {version} adopted")),
         Event::PlanRefused { reason } => run(format!("plan refused: {reason}")),
-        Event::ReviewRequested { .. } | Event::Reviewed { .. } => review_line(entry, event),
+        Event::ReviewRequested { .. }
+        | Event::Reviewed { .. }
+        | Event::ChildWaits { .. }
+        | Event::ChildGoesOn { .. }
+        | Event::ApprovalRequested { .. }
+        | Event::OutcomeUnknown { .. } => with_others(entry, event),
         Event::ApprovalGranted { gate: Gate::Plan | Gate::Replan, by } => {
             run(format!("plan approved by {by}"))
         }
         Event::ApprovalGranted { gate: Gate::Step(step), by } => {
             about(step, StepStatus::Pending, format!("approved by {by}"))
-        }
-        Event::ApprovalRequested { gate: Gate::Plan | Gate::Replan, .. } => {
-            run("the plan waits for approval".to_owned())
-        }
-        Event::ApprovalRequested { gate: Gate::Step(step), .. } => {
-            about(step, StepStatus::Waiting, "waits for approval".to_owned())
         }
         Event::StepSkipped { step, reason } => about(step, StepStatus::Skipped, reason.clone()),
         Event::StepReused { step } => about(step, StepStatus::Succeeded, "kept from before".to_owned()),
@@ -86,9 +99,6 @@ fn line_of(entry: &Entry, event: &Event) -> Option<Line> {
         }
         Event::RetryScheduled { step, .. } => {
             about(step, StepStatus::Running, format!("is tried again{}", because(failure(entry))))
-        }
-        Event::OutcomeUnknown { step } => {
-            about(step, StepStatus::Waiting, "nobody knows whether it happened".to_owned())
         }
         Event::StepSucceeded { step } => about(step, StepStatus::Succeeded, String::new()),
         Event::StepFailed { step, failure } => Some(Line {

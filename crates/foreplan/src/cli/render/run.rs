@@ -80,6 +80,9 @@ fn head(view: &RunView) -> Vec<Vec<Cell>> {
     if let Some(origin) = view.origin {
         rows.push(row("forked", format!("from run {} at entry {}", origin.run, origin.seq)));
     }
+    if let Some(parent) = &view.parent {
+        rows.push(row("step of", format!("run {}, {} attempt {}", parent.run, parent.step, parent.attempt)));
+    }
     let began = moment(view.created_at);
     rows.push(match view.ended_at {
         Some(end) => row("started", format!("{began}, took {}", span(end.since(view.created_at)))),
@@ -168,6 +171,9 @@ fn remarks(step: &StepView) -> String {
     if step.status == StepStatus::Succeeded && !step.verified {
         remarks.push("unverified".to_owned());
     }
+    if let Some(child) = step.child {
+        remarks.push(format!("run {child}"));
+    }
     if let Some(reason) = &step.reason {
         remarks.push(reason.clone());
     }
@@ -236,6 +242,9 @@ pub fn what(wait: &WaitView) -> String {
         }
         WaitKind::Question => {
             format!("Step {step} asks: {}", clean(wait.question.as_deref().unwrap_or("?")))
+        }
+        WaitKind::ChildRun => {
+            format!("Step {step} waits: {}", clean(wait.question.as_deref().unwrap_or("?")))
         }
         WaitKind::UnknownOutcome => {
             format!("Nobody knows whether {step} happened; it is irreversible and was not repeated")

@@ -69,7 +69,7 @@ fn waiting_approval<'a>(view: &'a RunView, step: Option<&str>) -> Option<&'a Wai
     view.waiting.iter().find(|wait| match wait.kind {
         WaitKind::PlanApproval | WaitKind::ReplanApproval => step.is_none(),
         WaitKind::StepApproval => step.is_none_or(|id| wait.step.as_ref().is_some_and(|s| s.as_str() == id)),
-        WaitKind::Question | WaitKind::UnknownOutcome => false,
+        WaitKind::Question | WaitKind::UnknownOutcome | WaitKind::ChildRun => false,
     })
 }
 
