@@ -216,7 +216,7 @@ impl State {
                         self.take_and_settle(me, reply(Proposal::None { code, message }), receipt).await
                     }
                     PlanOutcome::Question { question } => {
-                        self.take(me, reply(Proposal::Question { question })).await
+                        self.take_and_settle(me, reply(Proposal::Question { question }), receipt).await
                     }
                 }
             }
@@ -224,30 +224,9 @@ impl State {
                 reply: Reply::Replan { basis, by, reason, decision, rule, usage, calls },
                 ..
             } => {
-                let current = self.run.current().map(|v| Arc::clone(v.plan.plan()));
-                let plan = current.and_then(|current| proposal::decided_plan(&decision, &current));
-                let reply = move |proposal| {
-                    Input::Replanned(ReplanReply {
-                        basis,
-                        by,
-                        reason,
-                        decision,
-                        proposal,
-                        rule,
-                        usage,
-                        calls,
-                    })
-                };
-                match plan {
-                    None => self.take_and_settle(me, reply(None), receipt).await,
-                    Some(Ok(plan)) => {
-                        self.check(me, plan, receipt, move |proposal| reply(Some(proposal))).await
-                    }
-                    Some(Err(message)) => {
-                        let proposal = Proposal::None { code: "patch".to_owned(), message };
-                        self.take_and_settle(me, reply(Some(proposal)), receipt).await
-                    }
-                }
+                let proposal = None;
+                let reply = ReplanReply { basis, by, reason, decision, proposal, rule, usage, calls };
+                self.replanned(me, reply, receipt).await
             }
             Message::Reply { reply: Reply::Review { review, by, outcome, usage, calls }, .. } => {
                 let verdicts = Verdicts::default();
@@ -273,6 +252,26 @@ impl State {
                 tracing::warn!(run = %self.run.id(), "a message for another agent came to the tracker");
                 receipt.settle();
                 Ok(())
+            }
+        }
+    }
+
+    /// Checks the plan that a replanner's decision makes, if it makes one.
+    async fn replanned(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        reply: ReplanReply,
+        receipt: Receipt,
+    ) -> Result<(), ActorProcessingErr> {
+        let current = self.run.current().map(|v| Arc::clone(v.plan.plan()));
+        let plan = current.and_then(|current| proposal::decided_plan(&reply.decision, &current));
+        let reply = move |proposal| Input::Replanned(ReplanReply { proposal, ..reply });
+        match plan {
+            None => self.take_and_settle(me, reply(None), receipt).await,
+            Some(Ok(plan)) => self.check(me, plan, receipt, move |proposal| reply(Some(proposal))).await,
+            Some(Err(message)) => {
+                let proposal = Proposal::None { code: "patch".to_owned(), message };
+                self.take_and_settle(me, reply(Some(proposal)), receipt).await
             }
         }
     }

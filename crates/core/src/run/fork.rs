@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    event::{Entry, Event},
+    event::{Entry, Event, ReviewOf},
     fork::{DoneCall, Kept, Origin, Refusal},
     goal::RunSpec,
     id::{RunId, StepId, ToolName},
@@ -118,8 +118,12 @@ fn settled_around(run: RunId, entries: &[Arc<Entry>], seq: u64) -> (Option<u64>,
 fn inputs(entries: &[Arc<Entry>]) -> HashMap<StepId, Digest> {
     let of = |entry: &Arc<Entry>| {
         let Input::Result(reply) = &entry.cause else { return None };
-        let is_success =
-            |event: &Event| matches!(event, Event::AttemptSucceeded { step, .. } if *step == reply.step);
+        // What a reviewer judges is done in a later entry, if it is.
+        let is_success = |event: &Event| match event {
+            Event::AttemptSucceeded { step, .. }
+            | Event::ReviewRequested { of: ReviewOf::Output { step, .. }, .. } => *step == reply.step,
+            _ => false,
+        };
         entry.events.iter().any(is_success).then(|| Some((reply.step.clone(), reply.input?))).flatten()
     };
     entries.iter().filter_map(of).collect()

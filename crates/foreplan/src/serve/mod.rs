@@ -29,7 +29,7 @@ use foreplan_executor::{
 };
 use foreplan_model::Models;
 use foreplan_nats::{Announcement, BusOptions, Connection, NatsBus, NatsJournal, Registry, Shards};
-use foreplan_planner::{ModelPlanner, Planners};
+use foreplan_planner::{ModelPlanner, ModelReviewer, Planners};
 use foreplan_replanner::{ModelReplanner, Replanners};
 use foreplan_tools::Toolbox;
 use foreplan_tracker::{Deps, TrackerHandle};
@@ -49,7 +49,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(25);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Role {
-    /// Makes plans.
+    /// Makes plans, and reviews.
     Planner,
     /// Executes steps.
     Executor,
@@ -83,6 +83,7 @@ pub struct Service {
     connection: Connection,
     executor: Option<ExecutorHandle>,
     planner: Option<Handle>,
+    reviewer: Option<Handle>,
     replanner: Option<Handle>,
     tracker: Option<(TrackerHandle, Shards)>,
     is_draining: Arc<AtomicBool>,
@@ -132,6 +133,7 @@ impl Service {
             connection,
             executor: None,
             planner: None,
+            reviewer: None,
             replanner: None,
             tracker: None,
             is_draining: Arc::default(),
@@ -203,6 +205,11 @@ impl Service {
                     Planners::default().with(ModelPlanner::new(Arc::clone(&options.models), system_clock()));
                 let planner = foreplan_planner::spawn(bus, planners, inventory).await;
                 self.planner = Some(planner.map_err(|e| start(&e))?);
+                let payloads = Arc::new(journal.payloads().clone());
+                let reviews = ModelReviewer::new(Arc::clone(&options.models), payloads, system_clock());
+                let reviewer =
+                    foreplan_planner::spawn_reviewer(Arc::new(self.bus.clone()), Arc::new(reviews)).await;
+                self.reviewer = Some(reviewer.map_err(|e| start(&e))?);
             }
             Role::Replanner => {
                 let inventory = Arc::new(self.registry.clone());
@@ -258,8 +265,8 @@ impl Service {
             executor.cancel_all();
             executor.stop().await;
         }
-        if let Some(planner) = self.planner {
-            planner.stop().await;
+        for asked in [self.planner, self.reviewer].into_iter().flatten() {
+            asked.stop().await;
         }
         if let Some(replanner) = self.replanner {
             replanner.stop().await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use foreplan_bus::{Bus, MemoryBus};
+use foreplan_bus::{Bus, MemoryBus, service::Handle};
 use foreplan_core::{
     budget::Limits,
     goal::{Approval, Group, PlannerSpec, Review, RunSpec},
@@ -307,16 +307,14 @@ impl Builder {
             let clock = system_clock();
             planners = planners.with(ModelPlanner::new(Arc::clone(&models), Arc::clone(&clock)));
             replanners = replanners.with(ModelReplanner::new(Arc::clone(&models), Arc::clone(&clock)));
-            let reviews = Arc::new(ModelReviewer::new(models, Arc::clone(&payloads), clock));
-            let spawned = foreplan_planner::spawn_reviewer(Arc::clone(&bus), reviews).await;
-            reviewer = Some(spawned.map_err(|e| start(&e))?);
+            let reviews = ModelReviewer::new(models, Arc::clone(&payloads), clock);
+            reviewer = Some(review_with(reviews, &bus).await?);
         }
-        let planner = foreplan_planner::spawn(Arc::clone(&bus), planners, Arc::new(source(&inventory)))
-            .await
-            .map_err(|e| start(&e))?;
-        let replanner = foreplan_replanner::spawn(Arc::clone(&bus), replanners, Arc::new(source(&inventory)))
-            .await
-            .map_err(|e| start(&e))?;
+        let spawned = foreplan_planner::spawn(Arc::clone(&bus), planners, Arc::new(source(&inventory))).await;
+        let planner = spawned.map_err(|e| start(&e))?;
+        let spawned =
+            foreplan_replanner::spawn(Arc::clone(&bus), replanners, Arc::new(source(&inventory))).await;
+        let replanner = spawned.map_err(|e| start(&e))?;
         let carrier = Arc::new(Carrier::new(store.clone()));
         let deps = Deps {
             bus: Arc::clone(&bus),
@@ -354,6 +352,11 @@ impl Builder {
             }),
         })
     }
+}
+
+async fn review_with(reviewer: ModelReviewer, bus: &Arc<dyn Bus>) -> Result<Handle, Error> {
+    let spawned = foreplan_planner::spawn_reviewer(Arc::clone(bus), Arc::new(reviewer)).await;
+    spawned.map_err(|error| Error::Start(error.to_string()))
 }
 
 /// Gives all projects the same tools.

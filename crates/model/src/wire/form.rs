@@ -65,7 +65,8 @@ fn plan_fields(again: bool) -> Vec<(String, Value)> {
     fields
 }
 
-/// Returns one variant for each tool, and one for each other kind of step that can be executed.
+/// Returns one variant for each tool, and one for each other kind of step that can be executed. Goals
+/// are not offered: each would cost planning calls of its own, and one call is to plan all.
 fn steps(menu: &Menu) -> Vec<Value> {
     let tool = |(name, input): (&str, Value)| {
         let own = vec![field("tool", json!({"enum": [name]})), field("input", input)];
@@ -78,11 +79,6 @@ fn steps(menu: &Menu) -> Vec<Value> {
     if EXECUTABLE.contains(&Kind::Human) {
         let human = object([field("question", text()), field("answer", or_null(schema_text()))]);
         steps.push(variant([vec![field("human", human)], common()].concat()));
-    }
-    if EXECUTABLE.contains(&Kind::Goal) {
-        steps.push(variant(
-            [vec![field("goal", described("string", "planned and run on its own"))], common()].concat(),
-        ));
     }
     steps
 }
