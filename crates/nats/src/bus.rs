@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     error::Error as _,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use async_nats::{
@@ -40,6 +41,13 @@ const WORKER: &str = "Foreplan-Worker";
 /// Permit requests whose worker is remembered: more than can be in hand at once. The oldest are
 /// forgotten; their workers ask again.
 const ASKED_MAX: usize = 64 * 1024;
+
+/// How long a message is sent again to a server that does not answer: longer than one takes to start,
+/// or a cluster to choose a leader. Its id makes a repetition harmless.
+const OUTAGE_MAX: Duration = Duration::from_secs(30);
+
+/// Between two tries.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Who uses the bus.
 #[derive(Clone, Debug)]
@@ -242,11 +250,26 @@ impl Inner {
         letter: Letter,
     ) -> Result<(), Error> {
         let Letter { id, lease, headers } = letter;
-        let bytes = frame(to, message, lease)?;
-        let publish = PublishMessage::build().payload(bytes.into()).headers(headers).message_id(id);
-        let refused = |error: PublishError| refused(to, &error);
-        let sent = self.connection.js.send_publish(subject, publish).await.map_err(refused)?;
-        sent.await.map(|_| ()).map_err(refused)
+        let bytes = bytes::Bytes::from(frame(to, message, lease)?);
+        let end = tokio::time::Instant::now() + OUTAGE_MAX;
+        loop {
+            let publish = PublishMessage::build()
+                .payload(bytes.clone())
+                .headers(headers.clone())
+                .message_id(id.clone());
+            let sent = match self.connection.js.send_publish(subject.clone(), publish).await {
+                Ok(sent) => sent.await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else { return Ok(()) };
+            match refused(to, &error) {
+                Error::Server { reason, .. } if tokio::time::Instant::now() < end => {
+                    tracing::debug!(reason, %to, "a message was not taken; it is sent again");
+                    tokio::time::sleep(OUTAGE_PAUSE).await;
+                }
+                error => return Err(error),
+            }
+        }
     }
 
     /// Takes a step back that is no longer wanted. One that a worker has goes on until it is told.

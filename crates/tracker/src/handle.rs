@@ -142,6 +142,13 @@ impl TrackerHandle {
         self.order(Order::Attend(run));
     }
 
+    /// Says that runs move between this tracker and others, and are forgotten here when they leave. So
+    /// an entry that another one has written is no reason to leave a run that is still here: it is
+    /// folded again.
+    pub fn share(&self) {
+        self.shared.is_shared.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Drops from memory the runs for which this holds: others carry them on.
     pub fn forget(&self, whose: impl Fn(RunId) -> bool + Send + 'static) {
         self.order(Order::Forget(Box::new(whose)));

@@ -196,7 +196,8 @@ impl State {
             return Ok(());
         }
         Arc::make_mut(&mut self.run).unhold();
-        self.go_on(me, VecDeque::new(), self.run.outstanding()).await
+        self.go_on(me, VecDeque::new(), self.run.outstanding()).await?;
+        self.take(me, Input::Wake).await
     }
 
     /// Deals with a message; its receipt is settled once all that follows from it is durable.

@@ -1,6 +1,9 @@
 //! What all actors of a tracker share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use foreplan_bus::Bus;
 use foreplan_core::{event::Entry, id::RunId, time::Timestamp, tool::Inventory, view::Status};
@@ -59,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) proposals: crate::proposal::Proposals,
     pub(crate) standings: crate::handle::Standings,
+    /// Whether runs move between this tracker and others: see [`crate::TrackerHandle::share`].
+    pub(crate) is_shared: AtomicBool,
 }
 
 impl Shared {
@@ -75,6 +80,7 @@ impl Shared {
             progress: broadcast::channel(PROGRESS_BACKLOG).0,
             proposals: crate::proposal::Proposals::default(),
             standings: crate::handle::Standings::default(),
+            is_shared: AtomicBool::new(false),
         }
     }
 

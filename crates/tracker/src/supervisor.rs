@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use foreplan_bus::{Consumer, Receipt};
@@ -28,6 +29,10 @@ use crate::{
 /// An actor that died this often is not started again: folding the same journal would end the same.
 const RESTARTS_MAX: u32 = 3;
 
+/// How long a run rests whose journal could not be used: a server that starts again takes about as
+/// long, and a tracker that lost its runs has forgotten them by then.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(3);
+
 /// What the supervisor is asked to do.
 #[expect(clippy::large_enum_variant, reason = "orders are few")]
 pub(crate) enum Order {
@@ -37,6 +42,8 @@ pub(crate) enum Order {
     CarryOn { run: RunId, takeover: Option<String> },
     /// Fold a run for commands only: nothing is dispatched until it is carried on.
     Attend(RunId),
+    /// Try again to carry a run on whose journal could not be used.
+    Again(RunId),
     /// A run was folded.
     Folded(RunId, Result<Box<Run>, NotFolded>),
     /// Hand a command to a run.
@@ -62,6 +69,8 @@ pub(crate) struct NotFolded {
     why: String,
     /// There is no such run: what came for it concerns nobody.
     is_unknown: bool,
+    /// The journal may be read later.
+    is_passing: bool,
 }
 
 /// Starts a tracker.
@@ -84,6 +93,8 @@ struct State {
     restarts: HashMap<RunId, u32>,
     /// Runs that are folded for commands only.
     attended: HashSet<RunId>,
+    /// Runs whose journals could not be used.
+    stuck: HashSet<RunId>,
     timekeeper: tokio::task::JoinHandle<()>,
     is_held: bool,
 }
@@ -122,6 +133,7 @@ impl Actor for Supervisor {
             by_actor: HashMap::new(),
             restarts: HashMap::new(),
             attended: HashSet::new(),
+            stuck: HashSet::new(),
             timekeeper,
             is_held: false,
         })
@@ -159,6 +171,11 @@ impl Actor for Supervisor {
             Order::Attend(run) => {
                 if !state.runs.contains_key(&run) {
                     state.attended.insert(run);
+                }
+            }
+            Order::Again(run) => {
+                if state.stuck.remove(&run) {
+                    state.send(&me, run, RunMessage::Begin(Vec::new()));
                 }
             }
             Order::Folded(run, folded) => state.folded(&me, run, folded).await,
@@ -232,8 +249,10 @@ impl State {
                         .ok_or_else(|| NotFolded {
                             why: "the journal does not begin with a submission".to_owned(),
                             is_unknown: false,
+                            is_passing: false,
                         }),
                     Err(error) => Err(NotFolded {
+                        is_passing: error.is_retryable(),
                         is_unknown: matches!(error, foreplan_journal::Error::NoRun(_)),
                         why: error.to_string(),
                     }),
@@ -246,12 +265,19 @@ impl State {
         let Some(Slot::Folding(waiting)) = self.runs.remove(&run) else { return };
         match folded {
             Ok(folded) => {
-                let asked = if self.attended.contains(&run) { Vec::new() } else { folded.outstanding() };
-                let mut messages = vec![RunMessage::Begin(asked)];
+                let mut messages = if self.attended.contains(&run) {
+                    vec![RunMessage::Begin(Vec::new())]
+                } else {
+                    // Steps may have become ready while the run was on hold elsewhere.
+                    vec![RunMessage::Begin(folded.outstanding()), RunMessage::Wake]
+                };
                 messages.extend(waiting);
                 self.start(me, *folded, messages).await;
             }
-            Err(NotFolded { why, is_unknown }) => {
+            Err(NotFolded { why, is_unknown, is_passing }) => {
+                if is_passing {
+                    self.try_again(me, run);
+                }
                 for message in waiting {
                     match message {
                         RunMessage::Command(_, reply) => {
@@ -335,6 +361,7 @@ impl State {
 
     fn forget(&mut self, whose: &dyn Fn(RunId) -> bool) {
         self.attended.retain(|run| !whose(*run));
+        self.stuck.retain(|run| !whose(*run));
         for (run, slot) in self.runs.extract_if(|run, _| whose(*run)) {
             self.shared.bus.leave(&Subject::Tracker(run));
             self.shared.timers.set(run, None);
@@ -360,7 +387,14 @@ impl State {
         }
     }
 
-    /// Folds a run again whose actor died of a bug; one whose journal failed stays down.
+    /// Folds a run again after a while whose journal could not be used.
+    fn try_again(&mut self, me: &ActorRef<Order>, run: RunId) {
+        if self.stuck.insert(run) {
+            drop(me.send_after(JOURNAL_PAUSE, move || Order::Again(run)));
+        }
+    }
+
+    /// Folds a run again whose actor died: of a bug at once, of its journal after a while.
     fn died(&mut self, me: &ActorRef<Order>, run: RunId, why: &str) {
         self.shared.bus.leave(&Subject::Tracker(run));
         let waiting = match self.runs.remove(&run) {
@@ -368,6 +402,12 @@ impl State {
             Some(Slot::Active(_)) | None => Vec::new(),
         };
         let standing = self.shared.standings.watch(run).borrow().clone();
+        let is_shared = self.shared.is_shared.load(std::sync::atomic::Ordering::Relaxed);
+        if let Standing::Stuck { lost, .. } = standing
+            && (!lost || is_shared)
+        {
+            self.try_again(me, run);
+        }
         let restarts = self.restarts.entry(run).or_default();
         *restarts += 1;
         if matches!(standing, Standing::Stuck { .. }) || *restarts > RESTARTS_MAX {

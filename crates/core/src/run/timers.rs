@@ -7,8 +7,14 @@ use super::{
 use crate::event::{Event, RunFailure};
 
 impl Turn<'_> {
-    /// Fires every timer that is due. Firing early or twice does nothing.
+    /// Fires every timer that is due, and starts the steps that became ready while the run was on hold.
+    /// Firing early or twice does nothing.
     pub(super) fn wake(&mut self) {
+        self.fire_due();
+        self.pump();
+    }
+
+    fn fire_due(&mut self) {
         while let Some((at, timer)) = self.due() {
             self.fire(&timer);
             if self.run.end.is_some() || self.due().is_some_and(|next| next == (at, timer)) {

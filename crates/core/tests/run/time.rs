@@ -5,7 +5,7 @@ use std::time::Duration;
 use foreplan_core::{
     failure::{EffectState, Failure, FailureKind, UNSERVED},
     goal::ApprovalMode,
-    input::CommandKind,
+    input::{CommandKind, Input},
     run::UNSERVED_WAIT,
     view::Status,
 };
@@ -117,4 +117,16 @@ fn waiting_for_a_worker_uses_up_no_attempt_and_starts_anew_once_it_was_served() 
     assert_eq!(h.fails("a", 3, unserved()), ["a#3 failed", "a backs off"]);
     h.wake();
     assert_eq!(h.ok("a", 4), ["a#4 succeeded", "run succeeded"]);
+}
+
+#[test]
+fn a_step_that_became_ready_on_hold_starts_once_the_run_is_looked_at_again() {
+    let plan = json!([{"id": "a", "tool": "read"}, {"id": "b", "tool": "read", "needs": ["a"]}]);
+    let (mut h, _) = Harness::started(spec(), &plan);
+    h.hold(true);
+    h.ok("a", 1);
+    h.go();
+    assert_eq!(h.run.in_flight(), 0, "a run on hold starts nothing");
+    h.hold(false);
+    assert_eq!(h.handle(Input::Wake)[0], "b#1 started");
 }

@@ -29,6 +29,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(tracker: TrackerHandle, journal: NatsJournal, registry: Registry) -> Self {
+        tracker.share();
         Self { tracker, journal, registry }
     }
 

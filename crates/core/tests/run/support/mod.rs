@@ -195,6 +195,13 @@ impl Harness {
         Ok(decision)
     }
 
+    /// Holds the run, or goes on with it: of that the journal knows nothing.
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        for run in [&mut self.run, &mut self.shadow] {
+            if is_held { run.hold() } else { run.unhold() }
+        }
+    }
+
     pub(crate) fn handle(&mut self, input: Input) -> Vec<String> {
         said(&self.try_handle(input).unwrap())
     }
