@@ -28,6 +28,10 @@ jaeger:
 sim seed:
     FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-core --test simulation -- --nocapture
 
+# Kill, stop and cut off the processes of a deployment for a while; FOREPLAN_CHAOS_SEED says which
+chaos faults="1000":
+    FOREPLAN_CHAOS_FAULTS={{faults}} cargo test --release --workspace --test chaos -- --nocapture
+
 # Build the API documentation
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
