@@ -265,13 +265,15 @@ impl State {
         let Some(Slot::Folding(waiting)) = self.runs.remove(&run) else { return };
         match folded {
             Ok(folded) => {
-                let mut messages = if self.attended.contains(&run) {
-                    vec![RunMessage::Begin(Vec::new())]
-                } else {
-                    // Steps may have become ready while the run was on hold elsewhere.
-                    vec![RunMessage::Begin(folded.outstanding()), RunMessage::Wake]
-                };
+                let is_attended = self.attended.contains(&run);
+                let asked = if is_attended { Vec::new() } else { folded.outstanding() };
+                let mut messages = vec![RunMessage::Begin(asked)];
                 messages.extend(waiting);
+                if !is_attended {
+                    // Steps may have become ready while the run was on hold elsewhere. A takeover, which
+                    // tells what was lost, comes before.
+                    messages.push(RunMessage::Wake);
+                }
                 self.start(me, *folded, messages).await;
             }
             Err(NotFolded { why, is_unknown, is_passing }) => {
