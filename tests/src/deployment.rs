@@ -21,6 +21,8 @@ pub struct Serving {
     /// What it said of itself when it began: of `foreplan serve`, the name under which the deployment
     /// knows it.
     pub name: String,
+    /// What it said before it served.
+    before: Vec<String>,
 }
 
 impl Deployment {
@@ -35,6 +37,12 @@ impl Deployment {
         let set_up = Project::empty().on(&server.url()).foreplan(&["nats", "setup", "--ack-wait", "3s"]);
         assert_eq!(set_up.code, 0, "{set_up:?}");
         Self { server }
+    }
+
+    /// Lets the commands of a project use it.
+    #[must_use]
+    pub fn of(&self, project: Project) -> Project {
+        project.on(&self.server.url())
     }
 
     /// Starts a process without a project: all roles but the executor's.
@@ -79,16 +87,29 @@ impl Serving {
             });
         }
         drop(said);
-        let mut serving = Self { child, name: String::new() };
-        let mut before = Vec::new();
+        let mut serving = Self { child, name: String::new(), before: Vec::new() };
         for line in lines {
             if let Some(rest) = line.strip_prefix(word) {
                 serving.name = rest.trim().to_owned();
                 return serving;
             }
-            before.push(line);
+            serving.before.push(line);
         }
-        panic!("it does not say `{word}`: {before:?}");
+        panic!("it does not say `{word}`: {:?}", serving.before);
+    }
+
+    /// Returns the address under which it tells of itself.
+    ///
+    /// # Panics
+    ///
+    /// If it has none.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let address = self
+            .before
+            .iter()
+            .find_map(|line| Some(line.strip_prefix("Health: http://")?.strip_suffix("/readyz")?.to_owned()));
+        address.unwrap_or_else(|| panic!("it listens nowhere: {:?}", self.before))
     }
 
     /// Returns its process id.

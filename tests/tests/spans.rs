@@ -4,6 +4,7 @@ use std::path::Path;
 
 use foreplan_testkit::{Normalizer, assert_golden};
 use foreplan_tests::Project;
+use serde_json::Value;
 
 /// Returns the trace of the newest run without what differs from run to run. Steps that run side by
 /// side may end in any order, so branches are ordered by their text.
@@ -118,4 +119,20 @@ fn what_a_project_redacts_is_shown_and_exported_nowhere() {
     let exported = project.read(&format!(".foreplan/traces/{run}.jsonl"));
     assert!(exported.contains("[redacted]") && !exported.contains("refund"));
     assert_eq!(project.foreplan(&["audit", "last", "--verify"]).code, 0);
+}
+
+#[test]
+fn json_logs_name_the_run_the_step_the_attempt_and_the_trace() {
+    let project = Project::example("support-report")
+        .with_env("FOREPLAN_LOG", "foreplan_executor=info")
+        .with_env("FOREPLAN_LOG_FORMAT", "json");
+    let done = project.foreplan(&["run"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let lines = done.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = { lines }.find(|line| line["span"]["step"] == "load_tickets");
+    let line = line.unwrap_or_else(|| panic!("no line is about the step: {done:?}"));
+    let run = project.show("last")["run"].as_str().expect("a run").to_owned();
+    assert_eq!(line["span"]["run"], run.as_str(), "{line}");
+    assert_eq!(line["span"]["trace_id"], run.replace('-', ""), "{line}");
+    assert_eq!((&line["span"]["attempt"], &line["level"]), (&Value::from(1), &Value::from("INFO")), "{line}");
 }

@@ -100,8 +100,15 @@ impl StepWorker {
             span_id = %place.span,
             worker = %self.name
         );
+        foreplan_telemetry::join(&span, place);
         async {
             let outcome = self.perform(&mut attempt).await;
+            match &outcome {
+                Ok(_) => tracing::info!("the attempt succeeded"),
+                Err(failure) => {
+                    tracing::info!(kind = failure.kind.as_str(), code = failure.code, "the attempt failed");
+                }
+            }
             attempt.answer(outcome).await;
         }
         .instrument(span)
@@ -224,7 +231,8 @@ impl StepWorker {
             cancel: attempt.cancel.clone(),
             log: self.pool.shared.log.as_ref().map(|open| open(request.run, &request.step, request.attempt)),
         };
-        let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(tool, call));
+        let span = tracing::info_span!("call", %tool);
+        let calling = AssertUnwindSafe(self.pool.shared.toolbox.call(tool, call).instrument(span));
         match timeout(request.timeout.saturating_add(STOP_GRACE), calling.catch_unwind()).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(self.pool.shared.toolbox.secrets().redact_failure(panicked(&*panic))),

@@ -20,7 +20,7 @@ use foreplan_core::{
     payload::ENTRY_BYTES_MAX,
 };
 use foreplan_protocol::{
-    Cancel, Frame, Header, Message, Subject,
+    Cancel, Frame, Message, Subject,
     wire::{Worker, task_of},
 };
 use futures::{StreamExt as _, future::BoxFuture};
@@ -156,7 +156,7 @@ impl Bus for NatsBus {
     fn bury<'a>(&'a self, why: &'static str, message: &'a Message) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let Some((run, task, number)) = task_of(message) else { return };
-            let frame = Frame { header: Header::new(Uuid::now_v7()), body: message.clone() };
+            let frame = Frame::new(Uuid::now_v7(), message.clone());
             match frame.encode() {
                 Ok(bytes) => self.inner.bury(why, &format!("{run}.{task}.{number}"), &bytes).await,
                 Err(error) => tracing::warn!(%run, %error, "what cannot be processed could not be kept"),
@@ -382,7 +382,8 @@ impl Consumer for Shared {
 }
 
 fn frame(to: &Subject, message: Message, lease: Option<String>) -> Result<Vec<u8>, Error> {
-    let frame = Frame { header: Header { lease, ..Header::new(Uuid::now_v7()) }, body: message };
+    let mut frame = Frame::new(Uuid::now_v7(), message);
+    frame.header.lease = lease;
     frame.encode().map_err(|e| Error::Unsendable { to: to.to_string(), reason: e.to_string() })
 }
 

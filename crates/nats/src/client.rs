@@ -9,7 +9,7 @@ use foreplan_core::{
     input::{Command, Input},
     run::Rejection,
 };
-use foreplan_protocol::{Frame, Header, Message};
+use foreplan_protocol::{Frame, Message};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Client {
         let client = &self.connection.client;
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|e| failed(chain(&e)))?;
-        let frame = Frame { header: Header::new(id), body: Message::Input { run, input } };
+        let frame = Frame::new(id, Message::Input { run, input });
         let bytes = frame.encode().map_err(|e| failed(e.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(REPLY_TO, inbox.as_str());

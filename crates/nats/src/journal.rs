@@ -48,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) runs: Stream,
     open: kv::Store,
     keys: kv::Store,
+    pub(crate) cursors: tokio::sync::OnceCell<crate::cursors::Cursors>,
     pub(crate) payloads: NatsPayloads,
     known: Mutex<HashMap<RunId, Known>>,
 }
@@ -98,6 +99,7 @@ impl NatsJournal {
             runs: connection.stream("RUNS").await?,
             open: connection.bucket("OPEN").await?,
             keys: connection.bucket("KEYS").await?,
+            cursors: tokio::sync::OnceCell::new(),
             payloads: NatsPayloads::open(connection).await?,
             known: Mutex::default(),
         };
@@ -338,6 +340,7 @@ impl Inner {
         let run = record.run.run;
         let failed = |e: crate::Error| store("a run is deleted", e.to_string());
         let bytes = self.payloads.remove(run).await.map_err(failed)?;
+        self.cursors().await?.forget(run).await?;
         let purged = self.runs.purge().filter(self.subject(run)).await;
         let purged = purged.map_err(|e| store("a run is deleted", chain(&e)))?;
         if let Some(key) = &record.run.key {

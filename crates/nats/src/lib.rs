@@ -8,6 +8,7 @@
 //!  CMD        commands and replies, by shard        Shards ──▶ NatsBus ──▶ tracker
 //!  OWNERS     which tracker has which shard         Shards
 //!  OPEN       runs that have not ended              NatsJournal, Shards
+//!  CURSORS    how far each place has the traces     NatsJournal
 //!  CAPABILITIES, WORKERS                            Registry
 //!  SECRETS    what makes leases                     Shards
 //! ```
@@ -18,6 +19,7 @@
 mod bus;
 mod client;
 mod connection;
+mod cursors;
 mod error;
 mod hands;
 mod index;

@@ -104,6 +104,39 @@ impl RunStore for NatsJournal {
         })
     }
 
+    fn hashes(
+        &self,
+        run: RunId,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Vec<foreplan_core::digest::Digest>, Error>> {
+        Box::pin(self.inner.hashes(run, from))
+    }
+
+    fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async move { self.inner.cursors().await?.get(sink, run).await })
+    }
+
+    fn advance<'a>(
+        &'a self,
+        sink: &'a str,
+        run: RunId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move { self.inner.cursors().await?.advance(sink, run, from, to).await })
+    }
+
+    fn behind<'a>(
+        &'a self,
+        sink: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<foreplan_journal::Behind>, Error>> {
+        Box::pin(async move {
+            let records = self.inner.records().await?;
+            self.inner.cursors().await?.behind(sink, records, limit).await
+        })
+    }
+
     fn prune(&self, ended_before: Timestamp) -> BoxFuture<'_, Result<Pruned, Error>> {
         Box::pin(async move {
             let mut pruned = Pruned::default();

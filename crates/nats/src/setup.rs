@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 };
 use foreplan_protocol::wire::{Names, SHARDS, Worker};
 
-use crate::{Connection, Error, error::chain};
+use crate::{Connection, Error, cursors, error::chain};
 
 /// How long a tracker may take over a message before it comes again: short, so that a takeover is.
 const CMD_ACK_WAIT: Duration = Duration::from_secs(5);
@@ -127,6 +127,7 @@ fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
         ),
         ("OPEN", bucket(Duration::ZERO)),
         ("KEYS", bucket(Duration::ZERO)),
+        (cursors::BUCKET, bucket(Duration::ZERO)),
         ("CAPABILITIES", bucket(Duration::ZERO)),
         (crate::lease::BUCKET, bucket(Duration::ZERO)),
         ("WORKERS", bucket(WORKER_AGE)),
@@ -208,7 +209,9 @@ impl Connection {
     /// [`Error::NotSetUp`] names what is missing, [`Error::Differs`] what is otherwise than it must be.
     pub async fn verify(&self) -> Result<(), Error> {
         let mut missing = Vec::new();
-        for (name, kind) in parts(&self.names, 0) {
+        // Those who export traces find out about theirs.
+        let needed = parts(&self.names, 0).into_iter().filter(|(name, _)| *name != cursors::BUCKET);
+        for (name, kind) in needed {
             let wanted = as_stream(&self.names, name, &kind, 0);
             match found(self, &wanted.name).await? {
                 Some(found) => compare(&wanted, &found)?,

@@ -212,3 +212,34 @@ async fn an_append_outlives_a_restart_of_the_server() {
     journal.append(run, entry(2), progress(Status::Running)).await.unwrap();
     assert_eq!(journal.read(run, 0).await.unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn a_place_has_as_much_of_a_run_as_it_said() {
+    let deployment = deployment().await;
+    let journal = NatsJournal::open(&deployment.connection).await.unwrap();
+    let (run, other, sink) = (run_id(), run_id(), "otlp jaeger:4318/v1/traces");
+    journal.create(new_run(run, None), entry(0), progress(Status::Planning)).await.unwrap();
+    journal.append(run, entry(1), progress(Status::Succeeded)).await.unwrap();
+    journal.create(new_run(other, None), entry(0), progress(Status::Planning)).await.unwrap();
+
+    assert_eq!(journal.cursor(sink, run).await.unwrap(), 0);
+    assert!(journal.advance(sink, run, 0, 1).await.unwrap());
+    assert!(!journal.advance(sink, run, 0, 2).await.unwrap(), "another exporter has moved it");
+    let behind: Vec<_> =
+        journal.behind(sink, 9).await.unwrap().iter().map(|b| (b.run, b.sent, b.entries)).collect();
+    assert_eq!(behind, [(run, 1, 2), (other, 0, 1)]);
+    assert!(journal.advance(sink, run, 1, 2).await.unwrap());
+    assert_eq!(journal.cursor(sink, run).await.unwrap(), 2);
+    assert_eq!(journal.cursor("file", run).await.unwrap(), 0, "each place has its own");
+    assert_eq!(journal.behind(sink, 9).await.unwrap().len(), 1);
+    assert_eq!(journal.behind("file", 1).await.unwrap().len(), 1, "no more than were asked for");
+
+    let exported = journal.export(run).await.unwrap();
+    let hashes: Vec<_> = exported.iter().map(|stored| stored.hash).collect();
+    assert_eq!(journal.hashes(run, 0).await.unwrap(), hashes);
+    assert_eq!(journal.hashes(run, 1).await.unwrap(), hashes[1..]);
+    assert!(matches!(journal.hashes(run_id(), 0).await, Err(Error::NoRun(_))));
+
+    journal.prune(Timestamp(101)).await.unwrap();
+    assert_eq!(journal.cursor(sink, run).await.unwrap(), 0);
+}

@@ -3,6 +3,7 @@
 use foreplan_core::payload::ENTRY_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Header, Message, VERSION};
 
@@ -40,6 +41,13 @@ pub enum FrameError {
 }
 
 impl Frame {
+    /// Makes the frame of a message, which says where in the run's trace it belongs.
+    #[must_use]
+    pub fn new(id: Uuid, body: Message) -> Self {
+        let traceparent = Some(body.trace().to_string());
+        Self { header: Header { traceparent, ..Header::new(id) }, body }
+    }
+
     /// Writes the message.
     ///
     /// # Errors
@@ -86,20 +94,19 @@ fn newer(bytes: &[u8]) -> Option<FrameError> {
 
 #[cfg(test)]
 mod tests {
-    use foreplan_core::{id::RunId, input::Input};
-    use uuid::Uuid;
-
     use super::*;
+    use foreplan_core::{id::RunId, input::Input};
 
     fn frame() -> Frame {
         let body = Message::Input { run: RunId(Uuid::nil()), input: Input::Wake };
-        Frame { header: Header::new(Uuid::nil()), body }
+        Frame::new(Uuid::nil(), body)
     }
 
     #[test]
     fn a_message_reads_back() {
         let frame = frame();
         assert_eq!(Frame::decode(&frame.encode().unwrap()).unwrap(), frame);
+        assert_eq!(frame.header.traceparent, Some(frame.body.trace().to_string()));
     }
 
     #[test]

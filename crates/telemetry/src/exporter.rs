@@ -15,6 +15,8 @@ mod source;
 
 use std::{
     collections::{HashSet, VecDeque},
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -34,8 +36,12 @@ const BACKLOG_MAX: usize = 256;
 /// How fast an exporter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// How long entries are gathered before they are sent.
+    /// How long entries are gathered before they are sent: a run that goes on is exported this often at
+    /// most, whatever it writes.
     pub gather: Duration,
+    /// How many times as long as it worked an exporter rests: runs go first. A burst is sent when it is
+    /// over, and what is not sent yet is a lag.
+    pub rest: u32,
     /// The first pause after a sink was down; each further one is twice as long.
     pub pause_min: Duration,
     /// The longest pause.
@@ -47,7 +53,8 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            gather: Duration::from_millis(100),
+            gather: Duration::from_millis(500),
+            rest: 20,
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(60),
             refused: Duration::from_secs(5 * 60),
@@ -90,7 +97,11 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Runs of this pass.
     runs: VecDeque<RunId>,
+    /// Runs that were told of since it began: their entries are gathered.
+    gathering: VecDeque<RunId>,
+    /// Those of both.
     known: HashSet<RunId>,
     /// Runs whose spans the sink refused, and when they are tried again.
     refused: Vec<(Instant, RunId)>,
@@ -171,11 +182,12 @@ impl Drop for Exporter {
 impl Waiting {
     fn push(&mut self, run: RunId) {
         if self.known.insert(run) {
-            self.runs.push_back(run);
+            self.gathering.push_back(run);
         }
     }
 
-    fn pop(&mut self) -> Option<RunId> {
+    /// Returns what is done next.
+    fn next(&mut self) -> Next {
         let now = Instant::now();
         if let Some(at) = self.refused.iter().position(|(until, _)| *until <= now) {
             let (_, run) = self.refused.swap_remove(at);
@@ -183,15 +195,32 @@ impl Waiting {
         }
         if let Some(run) = self.runs.pop_front() {
             self.known.remove(&run);
-            return Some(run);
+            return Next::Run(run);
         }
-        self.backlog.pop_front()
+        if !self.gathering.is_empty() {
+            return Next::Gather;
+        }
+        self.backlog.pop_front().map_or(Next::Nothing, Next::Run)
     }
 
     fn stats(&self) -> ExporterStats {
-        let waiting = self.runs.len() + self.backlog.len() + self.refused.len() + usize::from(self.busy);
+        let waiting = self.runs.len()
+            + self.gathering.len()
+            + self.backlog.len()
+            + self.refused.len()
+            + usize::from(self.busy);
         ExporterStats { runs_behind: waiting as u64, ..self.stats.clone() }
     }
+}
+
+/// What a lane does next.
+enum Next {
+    /// It exports a run.
+    Run(RunId),
+    /// It lets some time pass, and then exports what it was told of.
+    Gather,
+    /// It waits.
+    Nothing,
 }
 
 /// What came of exporting a run.
@@ -210,20 +239,30 @@ impl Lane {
         loop {
             let next = {
                 let mut state = self.state.lock();
-                let next = state.pop();
-                state.busy = next.is_some();
+                let next = state.next();
+                state.busy = matches!(next, Next::Run(_));
                 next
             };
-            let Some(run) = next else {
-                if !self.reload(&sending).await {
-                    self.done.notify_waiters();
-                    self.rest(pace).await;
+            let run = match next {
+                Next::Run(run) => run,
+                Next::Gather => {
+                    self.gather(pace.gather).await;
+                    continue;
                 }
-                continue;
+                Next::Nothing => {
+                    if !self.reload(&sending).await {
+                        self.done.notify_waiters();
+                        self.rest().await;
+                    }
+                    continue;
+                }
             };
-            let exported = sending.export(run).await;
+            let (exported, worked) = timed(sending.export(run)).await;
             match self.note(run, exported, sending.sink_name(), pace) {
-                None => pause = pace.pause_min,
+                None => {
+                    pause = pace.pause_min;
+                    self.linger(worked * pace.rest).await;
+                }
                 Some(after) => {
                     self.done.notify_waiters();
                     tokio::time::sleep(after.unwrap_or(pause).min(pace.pause_max)).await;
@@ -288,8 +327,27 @@ impl Lane {
         }
     }
 
-    /// Waits for something to do, then a little longer, so that one batch takes several entries.
-    async fn rest(&self, pace: Pace) {
+    /// Lets some time pass, unless somebody is in a hurry.
+    async fn linger(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.state.lock().hurry {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                () = self.work.notified() => {}
+            }
+        }
+    }
+
+    /// Waits a little, so that one batch takes several entries.
+    async fn gather(&self, time: Duration) {
+        self.linger(time).await;
+        let mut state = self.state.lock();
+        let gathered = std::mem::take(&mut state.gathering);
+        state.runs.extend(gathered);
+    }
+
+    /// Waits for something to do.
+    async fn rest(&self) {
         let refused = self.state.lock().refused.iter().map(|(until, _)| *until).min();
         let again = async {
             match refused {
@@ -301,9 +359,6 @@ impl Lane {
             () = self.work.notified() => {}
             () = again => {}
         }
-        if !self.state.lock().hurry {
-            tokio::time::sleep(pace.gather).await;
-        }
     }
 
     /// Returns once nothing is left to be done, or cannot be done now; and whether all was done.
@@ -314,12 +369,43 @@ impl Lane {
             let done = self.done.notified();
             {
                 let state = self.state.lock();
-                let left = !state.runs.is_empty() || !state.backlog.is_empty() || state.reload || state.busy;
+                let is_told = !state.runs.is_empty() || !state.gathering.is_empty();
+                let left = is_told || !state.backlog.is_empty() || state.reload || state.busy;
                 if state.stats.failing.is_some() || !left {
                     return !left && state.refused.is_empty();
                 }
             }
             done.await;
         }
+    }
+}
+
+/// Returns what comes of some work, and how long it took. What it waited for does not count.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let (mut work, mut took) = (pin!(work), Duration::ZERO);
+    let output = poll_fn(|cx| {
+        let begun = std::time::Instant::now();
+        let polled = work.as_mut().poll(cx);
+        took += begun.elapsed();
+        polled
+    });
+    let output = output.await;
+    (output, took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_no_work() {
+        let hour = Duration::from_secs(60 * 60);
+        let (slept, worked) = timed(async {
+            let begun = Instant::now();
+            tokio::time::sleep(hour).await;
+            begun.elapsed()
+        })
+        .await;
+        assert!(slept >= hour && worked < hour / 60, "{worked:?}");
     }
 }

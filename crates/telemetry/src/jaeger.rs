@@ -18,6 +18,10 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Its versions spell that in two ways.
 const AS_KEPT: &str = "raw_traces=true&rawTraces=true";
 
+/// Attributes with which Jaeger says what it thinks of a span: that it corrected the times that it
+/// shows, for one. Its store in memory keeps them.
+const JAEGERS_OWN: &str = "@jaeger@";
+
 /// A span on which Jaeger and the journal do not agree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
@@ -182,7 +186,8 @@ fn differing(own: &Value, found: &Value) -> Vec<String> {
             names.push(key.clone());
         }
     }
-    names.extend(found.keys().filter(|key| !own.contains_key(*key)).cloned());
+    let is_more = |key: &&String| !own.contains_key(*key) && !key.starts_with(JAEGERS_OWN);
+    names.extend(found.keys().filter(is_more).cloned());
     names
 }
 
@@ -223,6 +228,10 @@ mod tests {
         let own = span(2, "x", json!("7"));
         assert_eq!(differing(&own, &span(2, "x", json!(7))), Vec::<String>::new());
         assert_eq!(differing(&own, &span(0, "y", json!(7))), ["status", "hash"]);
+        let mut warned = span(2, "x", json!(7));
+        let more = [json!({"key": "@jaeger@warnings"}), json!({"key": "more"})];
+        warned["attributes"].as_array_mut().expect("a list").extend(more);
+        assert_eq!(differing(&own, &warned), ["more"]);
         let found = json!({"name": "a", "startTimeUnixNano": "6"});
         assert_eq!(differing(&own, &found), ["startTimeUnixNano", "status", "hash", "n"]);
     }

@@ -14,6 +14,11 @@
 //! not take is a lag, and the journal keeps it.
 
 mod batch;
+#[cfg(feature = "otlp")]
+mod debug;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_debug.rs"]
+mod debug;
 mod exporter;
 mod file;
 #[cfg(feature = "otlp")]
@@ -31,6 +36,9 @@ mod trace;
 mod tree;
 
 pub use batch::{Batch, to_json};
+#[cfg(feature = "otlp")]
+pub use debug::DebugSpans;
+pub use debug::join;
 pub use exporter::{Exporter, ExporterStats, Lag, Pace, Source, SourceError};
 pub use file::FileSink;
 #[cfg(feature = "otlp")]

@@ -52,6 +52,29 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Reads where metrics are wanted: nowhere, unless an endpoint of their own is named, or
+    /// `OTEL_METRICS_EXPORTER` is `otlp`. Jaeger takes none.
+    ///
+    /// # Errors
+    ///
+    /// If the headers are not `name=value,…`.
+    pub fn of_metrics(
+        endpoint: Option<&str>,
+        var: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, String> {
+        let set = |name: &str| var(name).filter(|value| !value.trim().is_empty());
+        let base = || set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| endpoint.map(str::to_owned));
+        let of_base = |base: String| format!("{}/v1/metrics", base.trim_end_matches('/'));
+        let is_wanted = set("OTEL_METRICS_EXPORTER").is_some_and(|exporter| exporter == "otlp");
+        let whole = set("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
+        let url = whole.or_else(|| base().filter(|_| is_wanted).map(of_base));
+        let Some(url) = url else { return Ok(None) };
+        let headers = set("OTEL_EXPORTER_OTLP_METRICS_HEADERS").or_else(|| set("OTEL_EXPORTER_OTLP_HEADERS"));
+        Ok(Some(Self { url, headers: parse_headers(headers.as_deref().unwrap_or_default())? }))
+    }
+}
+
 fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let header = |part: &str| match part.split_once('=') {
@@ -124,19 +147,27 @@ impl OtlpSink {
     }
 }
 
+impl OtlpSink {
+    /// Sends the bytes of an OTLP request.
+    ///
+    /// # Errors
+    ///
+    /// If it is not taken.
+    pub async fn post(&self, request: Vec<u8>) -> Result<(), SendError> {
+        match self.client.post(self.url.clone()).body(request).send().await {
+            Ok(response) => judge(response).await,
+            Err(error) => Err(unavailable(cause(&error.without_url()), None)),
+        }
+    }
+}
+
 impl Sink for OtlpSink {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SendError>> {
-        Box::pin(async move {
-            let sent = self.client.post(self.url.clone()).body(batch.to_protobuf()).send().await;
-            match sent {
-                Ok(response) => judge(response).await,
-                Err(error) => Err(unavailable(cause(&error.without_url()), None)),
-            }
-        })
+        Box::pin(self.post(batch.to_protobuf()))
     }
 }
 

@@ -11,8 +11,16 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0
 /// has other bytes.
 pub const SCOPE: (&str, &str) = ("foreplan.audit", "1");
 
+/// The instrumentation scope of spans for debugging.
+pub const DEBUG_SCOPE: &str = "foreplan.debug";
+
+/// The instrumentation scope of metrics.
+pub const METRICS_SCOPE: (&str, &str) = ("foreplan.metrics", "1");
+
 /// Resource: which agent it was.
 pub const SERVICE_NAME: &str = "service.name";
+/// Resource: which process it was. Metrics have it; audit spans are the same for all.
+pub const SERVICE_INSTANCE: &str = "service.instance.id";
 /// What kind of thing went wrong.
 pub const ERROR_TYPE: &str = "error.type";
 

@@ -16,6 +16,7 @@ use foreplan_core::{digest::Digest, id::RunId};
 use foreplan_telemetry::{
     AuditSpan, Exporter, FileSink, Lag, Options, OtlpSettings, OtlpSink, Pace, Record, Sink, Source,
     SourceError, derive,
+    metrics::{Counter, Metrics, RUNS},
 };
 use futures::future::BoxFuture;
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -25,13 +26,17 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use serde_json::json;
 use support::{Harness, run_id, spec};
-use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers::any};
+use wiremock::{
+    Mock, MockServer, Request, Respond, ResponseTemplate,
+    matchers::{any, path},
+};
 
 /// Long enough on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const PACE: Pace = Pace {
     gather: Duration::from_millis(1),
+    rest: 0,
     pause_min: Duration::from_millis(5),
     pause_max: Duration::from_millis(50),
     refused: Duration::from_millis(50),
@@ -392,4 +397,31 @@ fn the_environment_goes_before_the_project_file() {
     let whole = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c/own")];
     assert_eq!(read(Some("http://a"), &whole).unwrap().unwrap().url, "http://c/own");
     assert!(read(Some("http://a"), &[("OTEL_EXPORTER_OTLP_HEADERS", "nonsense")]).is_err());
+}
+
+#[tokio::test]
+async fn metrics_are_sent_only_if_they_are_asked_for_and_under_their_own_path() {
+    let server = MockServer::start().await;
+    Mock::given(path("/v1/metrics")).respond_with(ResponseTemplate::new(200)).expect(1).mount(&server).await;
+    let read = |vars: &[(&str, &str)]| {
+        let vars: HashMap<String, String> =
+            vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        OtlpSettings::of_metrics(Some(&server.uri()), |name| vars.get(name).cloned()).unwrap()
+    };
+    assert_eq!(read(&[]), None);
+    assert_eq!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://jaeger:4318")]), None);
+    let own = read(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://c/own")]).unwrap();
+    assert_eq!(own.url, "http://c/own");
+
+    let wanted = read(&[("OTEL_METRICS_EXPORTER", "otlp")]).unwrap();
+    let mut metrics = Metrics::default();
+    metrics.set(RUNS, "waiting", 2);
+    let by = Counter {
+        service: "foreplan-tracker".to_owned(),
+        instance: "a".to_owned(),
+        since: foreplan_core::time::Timestamp(1),
+    };
+    let request = metrics.to_otlp(&by, foreplan_core::time::Timestamp(2));
+    OtlpSink::new(&wanted).unwrap().post(request.clone()).await.unwrap();
+    assert_eq!(server.received_requests().await.unwrap()[0].body, request);
 }

@@ -70,6 +70,15 @@ async fn what_is_missing_changed_or_foreign_is_named() {
     let lost = of(&mut evicted, 0).remove(0)["name"].as_str().unwrap().to_owned();
     assert_eq!(differences(&evicted).await, [(lost, What::Missing)]);
 
+    let mut halved = document();
+    let all = of(&mut halved, 0).len();
+    let lost: Vec<_> = of(&mut halved, 0)
+        .drain(all / 2..)
+        .map(|s| (s["name"].as_str().unwrap().to_owned(), What::Missing))
+        .collect();
+    assert!(lost.len() > 1);
+    assert_eq!(differences(&halved).await, lost);
+
     let mut edited = document();
     let span = &mut of(&mut edited, 0)[0];
     let name = span["name"].as_str().unwrap().to_owned();

@@ -282,9 +282,12 @@ fn an_entry_of_another_place_changes_nothing() {
 
 #[test]
 fn counters_follow_from_the_entries() {
-    let mut metrics = foreplan_telemetry::metrics::Metrics::default();
-    eventful().entries.iter().for_each(|entry| metrics.observe(entry));
-    let text = metrics.to_prometheus();
+    let mut fold = foreplan_telemetry::metrics::Fold::default();
+    for entry in &eventful().entries {
+        fold.observe(run_id(), entry).unwrap();
+        fold.observe(run_id(), entry).unwrap();
+    }
+    let text = fold.metrics().to_prometheus();
     for line in [
         "foreplan_attempts_total{outcome=\"succeeded\"} 3",
         "foreplan_attempts_total{outcome=\"tool\"} 2",

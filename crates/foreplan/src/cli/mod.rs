@@ -13,6 +13,7 @@ pub mod hints;
 pub mod history;
 pub mod lines;
 mod live;
+mod log;
 mod models;
 mod notify;
 pub mod output;
@@ -43,7 +44,6 @@ pub fn main() -> ExitCode {
     place::read_env(&folder(&cli));
     // What `.env` adds may change what is meant.
     let cli = Cli::parse();
-    log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -51,7 +51,11 @@ pub fn main() -> ExitCode {
             return Output::new(&cli.global).failure(&failure).into();
         }
     };
+    let spans = log::begin(runtime.handle());
     let exit = runtime.block_on(verbs::dispatch(cli));
+    if let Some(spans) = spans {
+        spans.end();
+    }
     // A question that nobody answered any more still reads the terminal.
     runtime.shutdown_background();
     exit.into()
@@ -94,17 +98,4 @@ fn folder(cli: &Cli) -> PathBuf {
         | Verb::Completions(_) => None,
     };
     named.or(cli.global.project.as_deref()).unwrap_or(Path::new(".")).to_owned()
-}
-
-/// Writes what the program's own parts have to say to stderr: errors, unless `FOREPLAN_LOG` asks for
-/// more; as JSON lines if `FOREPLAN_LOG_FORMAT=json`. What a person has to know is printed by the verbs.
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FOREPLAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::env::var("FOREPLAN_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        lines.json().flatten_event(true).init();
-    } else {
-        lines.with_target(false).init();
-    }
 }

@@ -7,6 +7,10 @@ use foreplan_telemetry::{FileSink, Options, OtlpSettings, OtlpSink, Redact, Sink
 use super::{error::Failure, output::Output, place::Place};
 use crate::system::{System, Traces};
 
+/// How often metrics are sent: OpenTelemetry's default.
+#[cfg(feature = "nats")]
+const METRICS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Returns what the spans of a project hold.
 ///
 /// # Errors
@@ -36,11 +40,48 @@ pub(crate) fn places(place: &Place) -> Result<Traces, Failure> {
         sinks.push(Arc::new(file(place)));
     }
     let var = |name: &str| std::env::var(name).ok();
-    let usage = |e| Failure::usage(format!("traces cannot be exported: {e}"));
-    if let Some(settings) = OtlpSettings::from_env(section.endpoint.as_deref(), var).map_err(usage)? {
-        sinks.push(Arc::new(OtlpSink::new(&settings).map_err(usage)?));
+    if let Some(settings) = OtlpSettings::from_env(section.endpoint.as_deref(), var).map_err(unusable)? {
+        sinks.push(Arc::new(OtlpSink::new(&settings).map_err(unusable)?));
     }
     Ok(Traces { sinks, options: options(place)?, ..Traces::default() })
+}
+
+/// Returns where a tracker of a deployment lets traces go: to a collector, if one is named.
+///
+/// # Errors
+///
+/// If the project file or the environment names a place that cannot be.
+#[cfg(feature = "nats")]
+pub(crate) fn collector(place: Option<&Place>) -> Result<Traces, Failure> {
+    let section = place.map(|place| &place.project.file().telemetry);
+    let var = |name: &str| std::env::var(name).ok();
+    let endpoint = section.and_then(|section| section.endpoint.as_deref());
+    let settings = OtlpSettings::from_env(endpoint, var).map_err(unusable)?;
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    if let Some(settings) = settings {
+        sinks.push(Arc::new(OtlpSink::new(&settings).map_err(unusable)?));
+    }
+    let options = place.map(options).transpose()?.unwrap_or_default();
+    Ok(Traces { sinks, options, ..Traces::default() })
+}
+
+/// Returns where metrics are sent, and how often; nowhere, unless the environment asks for it.
+///
+/// # Errors
+///
+/// If the environment names a place that cannot be.
+#[cfg(feature = "nats")]
+pub(crate) fn metrics(endpoint: Option<&str>) -> Result<Option<(OtlpSink, std::time::Duration)>, Failure> {
+    let var = |name: &str| std::env::var(name).ok();
+    let Some(settings) = OtlpSettings::of_metrics(endpoint, var).map_err(unusable)? else { return Ok(None) };
+    let millis = var("OTEL_METRIC_EXPORT_INTERVAL").and_then(|text| text.trim().parse().ok());
+    let every =
+        millis.filter(|millis| *millis > 0).map_or(METRICS_INTERVAL, std::time::Duration::from_millis);
+    Ok(Some((OtlpSink::new(&settings).map_err(unusable)?, every)))
+}
+
+fn unusable(error: String) -> Failure {
+    Failure::usage(format!("traces and metrics cannot be exported: {error}"))
 }
 
 /// Says what was not exported, and that nothing is lost by that.

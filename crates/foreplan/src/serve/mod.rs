@@ -13,6 +13,7 @@
 mod desk;
 mod health;
 mod remote;
+mod watch;
 
 use std::{
     sync::{
@@ -27,6 +28,7 @@ use foreplan_core::{id::RunId, tool::InventorySource as _};
 use foreplan_executor::{
     Executor, ExecutorHandle, Logs, Options as ExecutorOptions, PERMIT_WAIT, system_clock,
 };
+use foreplan_journal::Store;
 use foreplan_model::Models;
 use foreplan_nats::{Announcement, BusOptions, Connection, NatsBus, NatsJournal, Registry, Shards};
 use foreplan_planner::{ModelPlanner, ModelReviewer, Planners};
@@ -35,9 +37,12 @@ use foreplan_tools::Toolbox;
 use foreplan_tracker::{Deps, TrackerHandle};
 use uuid::Uuid;
 
+use crate::system::{Traces, metrics::Counted, trail::Trail};
+
 pub use foreplan_nats::{Connection as NatsConnection, Options as NatsOptions, Part, PartState, Setup, Tls};
 pub use health::serve_health;
 pub use remote::{Remote, store};
+pub use watch::Watch;
 
 /// Runs that one tracker carries on at once.
 const ACTIVE_RUNS_MAX: usize = 10_000;
@@ -86,6 +91,9 @@ pub struct Service {
     reviewer: Option<Handle>,
     replanner: Option<Handle>,
     tracker: Option<(TrackerHandle, Shards)>,
+    trail: Option<Arc<Trail>>,
+    counted: Option<Arc<Counted>>,
+    roles: Vec<Role>,
     is_draining: Arc<AtomicBool>,
 }
 
@@ -101,6 +109,8 @@ pub struct ServiceOptions {
     pub log: Option<Logs>,
     /// Where models are found, for planners, replanners and agent steps.
     pub models: Arc<dyn Models>,
+    /// Where a tracker lets traces go.
+    pub traces: Traces,
 }
 
 /// Why a process does not serve.
@@ -136,6 +146,9 @@ impl Service {
             reviewer: None,
             replanner: None,
             tracker: None,
+            trail: None,
+            counted: None,
+            roles: options.roles.clone(),
             is_draining: Arc::default(),
         };
         let capabilities = match &options.toolbox {
@@ -230,6 +243,14 @@ impl Service {
                     active_runs_max: ACTIVE_RUNS_MAX,
                 };
                 let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
+                let counted = Arc::new(Counted::begin(Arc::new(journal.clone()), tracker.clone()));
+                if !options.traces.sinks.is_empty() {
+                    let store =
+                        Store::shared(Arc::new(journal.clone()), Arc::new(journal.payloads().clone()));
+                    self.trail =
+                        Some(Arc::new(Trail::begin(&store, tracker.progress(), options.traces.clone())));
+                }
+                self.counted = Some(counted);
                 let desk = desk::Desk::new(tracker.clone(), journal.clone(), self.registry.clone());
                 let shards = Shards::start(&self.bus, &self.registry, Arc::new(desk)).await?;
                 self.tracker = Some((tracker, shards));
@@ -250,6 +271,12 @@ impl Service {
         move || connection.is_connected() && !is_draining.load(Ordering::Relaxed)
     }
 
+    /// Returns what tells of this process.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(&self.worker, &self.roles, self.counted.clone(), self.trail.clone())
+    }
+
     /// Takes nothing more, finishes what is in hand, gives its runs to other trackers, and ends.
     pub async fn drain(self) {
         self.is_draining.store(true, Ordering::Relaxed);
@@ -257,6 +284,9 @@ impl Service {
             tracker.hold().await;
             shards.stop().await;
             tracker.stop().await;
+        }
+        if let Some(trail) = &self.trail {
+            trail.finish(&[]).await;
         }
         if let Some(executor) = &self.executor
             && tokio::time::timeout(DRAIN_MAX, executor.stop()).await.is_err()

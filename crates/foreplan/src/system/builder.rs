@@ -328,7 +328,7 @@ impl Builder {
         let tracker = foreplan_tracker::spawn(deps).await.map_err(|e| start(&e))?;
         carrier.set_tracker(tracker.clone());
         let inbox = tokio::spawn(drive::read_inbox(store.clone(), tracker.clone(), INBOX_INTERVAL));
-        let counted = Counted::begin(tracker.progress());
+        let counted = Counted::begin(Arc::clone(&store.journal), tracker.clone());
         let is_wanted = !self.traces.sinks.is_empty();
         let trail = is_wanted.then(|| Trail::begin(&store, tracker.progress(), self.traces));
         Ok(System {

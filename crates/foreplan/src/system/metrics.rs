@@ -1,10 +1,15 @@
 //! Metrics of a process and of its store.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use foreplan_journal::RunFilter;
-use foreplan_telemetry::metrics::{Metrics, RUNS, STEPS};
-use foreplan_tracker::Progress;
+use foreplan_core::{id::RunId, time::Timestamp};
+use foreplan_executor::system_clock;
+use foreplan_journal::{Error as JournalError, RunFilter, RunStore};
+use foreplan_telemetry::{
+    ExporterStats,
+    metrics::{ENTRIES_BEHIND, Fold, Gap, JOURNAL_LAG, Metrics, QUEUE_AGE, RUNS, STEPS},
+};
+use foreplan_tracker::{Progress, Standing, TrackerHandle};
 use parking_lot::Mutex;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -13,18 +18,71 @@ use tokio::{
 
 use super::{Error, System};
 
+/// Runs behind of which it is looked up how far: beyond that, only their number is told.
+const BEHIND_MAX: usize = 1_000;
+
 /// What this process has counted since it began.
-pub(super) struct Counted {
-    metrics: Arc<Mutex<Metrics>>,
+pub(crate) struct Counted {
+    journal: Arc<dyn RunStore>,
+    tracker: TrackerHandle,
+    fold: Arc<Mutex<Fold>>,
     counting: JoinHandle<()>,
 }
 
 impl Counted {
     /// Begins to count what the tracker records.
-    pub(super) fn begin(progress: Receiver<Progress>) -> Self {
-        let metrics = Arc::new(Mutex::new(Metrics::default()));
-        let counting = tokio::spawn(count(Arc::clone(&metrics), progress));
-        Self { metrics, counting }
+    pub(crate) fn begin(journal: Arc<dyn RunStore>, tracker: TrackerHandle) -> Self {
+        let fold = Arc::new(Mutex::new(Fold::default()));
+        let counting = tokio::spawn(count(Arc::clone(&journal), Arc::clone(&fold), tracker.progress()));
+        Self { journal, tracker, fold, counting }
+    }
+
+    /// Returns what was counted, with what is true now of the store and of the places that traces go
+    /// to.
+    pub(crate) async fn gather(
+        &self,
+        traces: &[ExporterStats],
+        now: Timestamp,
+    ) -> Result<Metrics, JournalError> {
+        let records = self.journal.list(RunFilter::default()).await?;
+        let mut metrics = {
+            let mut fold = self.fold.lock();
+            let mut metrics = fold.metrics().clone();
+            metrics.set(QUEUE_AGE, "", fold.queue_age(now).as_secs());
+            metrics.set(JOURNAL_LAG, "", 0);
+            let mut lost = HashSet::new();
+            for record in &records {
+                let (run, entries) = (record.run.run, record.head.seq + 1);
+                let Some(next) = fold.next(run).filter(|next| *next < entries) else { continue };
+                if self.is_lost(run) {
+                    // Another process carries it on, and counts it.
+                    lost.insert(run);
+                } else {
+                    metrics.add(JOURNAL_LAG, "", entries - next);
+                }
+            }
+            fold.retain(|run| !lost.contains(&run));
+            metrics
+        };
+        for record in records {
+            let progress = record.progress;
+            metrics.add(RUNS, progress.status.as_str(), 1);
+            if progress.ended_at.is_none() {
+                metrics.add(STEPS, "done", u64::from(progress.steps_done));
+                metrics.add(STEPS, "left", u64::from(progress.steps.saturating_sub(progress.steps_done)));
+            }
+        }
+        metrics.traces(traces);
+        for sink in traces {
+            let behind = self.journal.behind(&sink.sink, BEHIND_MAX).await?;
+            let entries = behind.iter().map(|one| one.entries.saturating_sub(one.sent)).sum();
+            metrics.set(ENTRIES_BEHIND, &sink.sink, entries);
+        }
+        Ok(metrics)
+    }
+
+    fn is_lost(&self, run: RunId) -> bool {
+        matches!(self.tracker.standing(run).now(), Standing::Stuck { lost: true, .. })
     }
 }
 
@@ -34,14 +92,32 @@ impl Drop for Counted {
     }
 }
 
-async fn count(metrics: Arc<Mutex<Metrics>>, mut progress: Receiver<Progress>) {
+async fn count(journal: Arc<dyn RunStore>, fold: Arc<Mutex<Fold>>, mut progress: Receiver<Progress>) {
+    // Runs of which entries were missed and could not be read.
+    let mut unread = HashSet::new();
     loop {
-        match progress.recv().await {
-            Ok(told) => metrics.lock().observe(&told.entry),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "entries were not counted; metrics say less than happened");
-            }
+        let told = match progress.recv().await {
+            Ok(told) => told,
+            // What is missing shows as a gap before the next entry of its run.
+            Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
+        };
+        let counted = fold.lock().observe(told.run, &told.entry);
+        let Err(Gap { from }) = counted else { continue };
+        match journal.read(told.run, from).await {
+            Ok(missed) => {
+                let mut fold = fold.lock();
+                for entry in &missed {
+                    if let Err(Gap { from }) = fold.observe(told.run, entry) {
+                        tracing::warn!(run = %told.run, from, "entries were missed again");
+                    }
+                }
+                unread.remove(&told.run);
+            }
+            Err(error) if unread.insert(told.run) => {
+                tracing::warn!(run = %told.run, %error, "entries were missed and are counted later");
+            }
+            Err(_) => {}
         }
     }
 }
@@ -54,16 +130,7 @@ impl System {
     ///
     /// If the store cannot be read.
     pub async fn metrics(&self) -> Result<String, Error> {
-        let mut metrics = self.inner.counted.metrics.lock().clone();
-        metrics.traces(&self.trace_stats());
-        for record in self.inner.store.journal.list(RunFilter::default()).await? {
-            let progress = record.progress;
-            metrics.add(RUNS, progress.status.as_str(), 1);
-            if progress.ended_at.is_none() {
-                metrics.add(STEPS, "done", u64::from(progress.steps_done));
-                metrics.add(STEPS, "left", u64::from(progress.steps.saturating_sub(progress.steps_done)));
-            }
-        }
-        Ok(metrics.to_prometheus())
+        let now = system_clock()();
+        Ok(self.inner.counted.gather(&self.trace_stats(), now).await?.to_prometheus())
     }
 }

@@ -10,9 +10,9 @@ mod drive;
 mod error;
 mod fork;
 mod inspect;
-mod metrics;
+pub(crate) mod metrics;
 mod outcome;
-mod trail;
+pub(crate) mod trail;
 
 use std::sync::Arc;
 

@@ -31,14 +31,14 @@ pub struct Traces {
 }
 
 /// The exporter of one process.
-pub(super) struct Trail {
+pub(crate) struct Trail {
     exporter: Arc<Exporter>,
     listening: JoinHandle<()>,
 }
 
 impl Trail {
     /// Begins to export what the tracker records.
-    pub(super) fn begin(store: &Store, progress: Receiver<Progress>, traces: Traces) -> Self {
+    pub(crate) fn begin(store: &Store, progress: Receiver<Progress>, traces: Traces) -> Self {
         let source = Arc::new(StoreSource(Arc::clone(&store.journal)));
         let exporter = Arc::new(Exporter::spawn(source, traces.sinks, traces.options, traces.pace));
         let listening = tokio::spawn(listen(Arc::clone(&exporter), progress));
@@ -46,7 +46,7 @@ impl Trail {
     }
 
     /// Sends what is left of these runs, as long as that takes no longer than a moment.
-    pub(super) async fn finish(&self, runs: &[RunId]) {
+    pub(crate) async fn finish(&self, runs: &[RunId]) {
         self.listening.abort();
         runs.iter().for_each(|run| self.exporter.notify(*run));
         if !self.exporter.flush(FLUSH_WAIT).await {
@@ -54,17 +54,25 @@ impl Trail {
         }
     }
 
-    pub(super) fn stats(&self) -> Vec<ExporterStats> {
+    pub(crate) fn stats(&self) -> Vec<ExporterStats> {
         self.exporter.stats()
     }
 }
 
+/// How often the store is asked for what no process has exported: runs of one that died.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
 async fn listen(exporter: Arc<Exporter>, mut progress: Receiver<Progress>) {
+    let mut looks = tokio::time::interval(CATCH_UP);
+    looks.tick().await;
     loop {
-        match progress.recv().await {
-            Ok(told) => exporter.notify(told.run),
-            Err(RecvError::Lagged(_)) => exporter.catch_up(),
-            Err(RecvError::Closed) => return,
+        tokio::select! {
+            told = progress.recv() => match told {
+                Ok(told) => exporter.notify(told.run),
+                Err(RecvError::Lagged(_)) => exporter.catch_up(),
+                Err(RecvError::Closed) => return,
+            },
+            _ = looks.tick() => exporter.catch_up(),
         }
     }
 }

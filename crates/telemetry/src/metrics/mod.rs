@@ -1,7 +1,9 @@
 //! What is counted, under the same names wherever it is read.
 //!
-//! Counters follow from entries: whoever sees each entry once counts right. Gauges are taken when
-//! somebody looks.
+//! Counters follow from entries alone: [`Fold`] counts each once. Gauges are taken when somebody looks.
+
+mod fold;
+mod otlp;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,6 +12,9 @@ use foreplan_core::{
     failure::Failure,
     input::{AttemptOutcome, Input},
 };
+
+pub use fold::{Fold, Gap};
+pub use otlp::Counter;
 
 use crate::ExporterStats;
 
@@ -34,12 +39,28 @@ const fn gauge(name: &'static str, label: Option<&'static str>, help: &'static s
     Metric { name, help, label, is_counter: false }
 }
 
+/// The roles of a process that serves.
+pub const UP: Metric = gauge("foreplan_up", Some("role"), "The roles of a process that serves.");
 /// Runs by where they stand.
 pub const RUNS: Metric = gauge("foreplan_runs", Some("status"), "Runs by where they stand.");
 /// Steps of open runs that are done, and that are left.
 pub const STEPS: Metric = gauge("foreplan_steps", Some("state"), "Steps of open runs, done and left.");
 /// Runs that ended.
 pub const ENDED: Metric = counter("foreplan_runs_ended_total", Some("outcome"), "Runs that ended, by how.");
+/// Seconds for which the oldest step has waited for room.
+pub const QUEUE_AGE: Metric =
+    gauge("foreplan_queue_age_seconds", None, "How long the oldest step has waited for room.");
+/// Milliseconds for which steps waited for room.
+pub const WAIT: Metric =
+    counter("foreplan_queue_wait_milliseconds_total", None, "How long all steps waited for room.");
+/// Attempts that began.
+pub const WAITED: Metric = counter("foreplan_attempts_begun_total", None, "Attempts that began.");
+/// Entries that are durable and not counted yet.
+pub const JOURNAL_LAG: Metric = gauge(
+    "foreplan_journal_lag_entries",
+    None,
+    "Entries of this process's open runs that it has not counted yet.",
+);
 /// Attempts that ended.
 pub const ATTEMPTS: Metric = counter(
     "foreplan_attempts_total",
@@ -68,6 +89,10 @@ pub const SEND_FAILURES: Metric =
 pub const BEHIND: Metric =
     gauge("foreplan_trace_runs_behind", Some("sink"), "Runs with entries that a sink has not got.");
 
+/// Entries that a sink has not got.
+pub const ENTRIES_BEHIND: Metric =
+    gauge("foreplan_trace_entries_behind", Some("sink"), "Entries that a sink has not got.");
+
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -76,7 +101,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts what an entry says. An entry that is counted twice counts twice.
-    pub fn observe(&mut self, entry: &Entry) {
+    fn observe(&mut self, entry: &Entry) {
         self.used(&entry.cause);
         for event in &entry.events {
             match event {
@@ -133,6 +158,12 @@ impl Metrics {
     /// Sets a value.
     pub fn set(&mut self, metric: Metric, label: &str, value: u64) {
         self.values.entry(metric).or_default().insert(label.to_owned(), value);
+    }
+
+    /// Returns a value; 0 if there is none.
+    #[must_use]
+    pub fn get(&self, metric: Metric, label: &str) -> u64 {
+        self.values.get(&metric).and_then(|values| values.get(label)).copied().unwrap_or(0)
     }
 
     /// Returns the text that Prometheus reads.

@@ -81,7 +81,9 @@ impl Trace {
             });
             let own = definition.filter(|_| !verify).and_then(|s| s.capability.clone());
             let served = called.and_then(|tool| plan.envelope.tools.get(tool)?.capabilities.first().cloned());
-            open.capability = own.or(served).unwrap_or(open.capability);
+            let agent =
+                definition.and_then(|s| plan.envelope.agents.get(&s.id)).map(|s| s.capability.clone());
+            open.capability = agent.or(own).or(served).unwrap_or(open.capability);
             if let Some(definition) = definition {
                 self.dependencies(plan, &definition.id, &mut open.links);
             }

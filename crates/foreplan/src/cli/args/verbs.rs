@@ -446,7 +446,7 @@ pub struct ServeArgs {
     /// A capability to serve; may be repeated [default: all of the project]
     #[arg(long, value_name = "NAME", value_parser = capability)]
     pub capability: Vec<foreplan_core::id::Capability>,
-    /// Address for /livez and /readyz
+    /// Address for /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
 }

@@ -17,6 +17,7 @@ use crate::{
         paint::clean,
         place::{self, Place},
         signals::Signals,
+        traces,
     },
     logs::Logs,
     serve::{NatsConnection, PartState, Role, Service, ServiceOptions, Setup, serve_health},
@@ -36,13 +37,16 @@ pub(crate) async fn serve(output: &mut Output, global: &Global, args: &ServeArgs
     let health = match args.listen {
         None => None,
         Some(listen) => {
-            let served = serve_health(listen, service.readiness()).await;
+            let served = serve_health(listen, service.readiness(), service.watch().page()).await;
             let (address, task) = served
                 .map_err(|e| Failure::chain(Exit::Unavailable, &format!("cannot listen on {listen}"), &e))?;
             output.note(&format!("Health: http://{address}/readyz"));
             Some(task)
         }
     };
+    let section = place.as_ref().and_then(|place| place.project.file().telemetry.endpoint.clone());
+    let sending = traces::metrics(section.as_deref())?
+        .map(|(to, every)| tokio::spawn(service.watch().send_metrics(to, every)));
     output.note(&format!("Serving as {}", service.worker()));
     let exit = signals.next().await;
     output.note("Stopping after the steps in hand; a second signal ends them.");
@@ -50,9 +54,7 @@ pub(crate) async fn serve(output: &mut Output, global: &Global, args: &ServeArgs
         () = service.drain() => {}
         _ = signals.next() => return Ok(exit),
     }
-    if let Some(health) = health {
-        health.abort();
-    }
+    health.into_iter().chain(sending).for_each(|task| task.abort());
     Ok(if exit == Exit::Terminated { Exit::Ok } else { exit })
 }
 
@@ -80,7 +82,9 @@ async fn means(
     });
     let project = place.as_ref().map(|place| place.project.name()).unwrap_or_default();
     let models = models::serving(&global.models, place.as_ref())?;
-    Ok((place, ServiceOptions { roles, project, toolbox: toolbox.map(Arc::new), log, models }))
+    let traces = traces::collector(place.as_ref())?;
+    let toolbox = toolbox.map(Arc::new);
+    Ok((place, ServiceOptions { roles, project, toolbox, log, models, traces }))
 }
 
 /// Returns the tools, once the commands that a killed process of this project left running have ended.
