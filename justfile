@@ -24,6 +24,11 @@ golden-update:
 jaeger:
     sh deploy/jaeger.sh
 
+# Start a whole deployment from local binaries, for the release example; Ctrl-C ends it
+up:
+    cargo build -p foreplan
+    deploy/up.sh
+
 # Run one seed of the simulation (docs/simulation.md)
 sim seed:
     FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-core --test simulation -- --nocapture

@@ -2,6 +2,7 @@
 
 mod deployment;
 mod jaeger;
+pub mod manifests;
 mod proxy;
 pub mod python;
 mod raw;
@@ -166,7 +167,12 @@ pub fn done(output: &Output) -> Done {
 }
 
 /// Returns the binary that `cargo test --workspace` built beside this test.
-fn binary() -> PathBuf {
+///
+/// # Panics
+///
+/// If it is not built.
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let folder = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
     let binary = folder.join("foreplan");

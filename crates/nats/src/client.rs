@@ -89,6 +89,10 @@ impl Client {
     }
 
     async fn ask(&self, run: RunId, id: Uuid, by: &str, input: Input) -> Result<Answer, Error> {
+        self.send(run, id, by, input).await.map_err(|error| self.connection.explain(error))
+    }
+
+    async fn send(&self, run: RunId, id: Uuid, by: &str, input: Input) -> Result<Answer, Error> {
         let failed = |reason: String| Error::server("a command is sent", reason);
         let client = &self.connection.client;
         let inbox = client.new_inbox();

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use foreplan_protocol::wire::Names;
+use parking_lot::Mutex;
 
 use crate::{Error, error::chain};
 
@@ -16,7 +17,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where a deployment is, and who connects.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `nats://host:port`, several separated by commas.
+    /// `nats://host:port`, several separated by commas; `nats://user:password@host:port`.
     pub url: String,
     /// A credentials file.
     pub creds: Option<PathBuf>,
@@ -28,6 +29,8 @@ pub struct Options {
     pub tenant: String,
     /// The connection's name, for those who look at the server.
     pub name: String,
+    /// The prefix of what this connection receives answers on, where the user's permissions pin it.
+    pub inbox: Option<String>,
 }
 
 /// Certificates.
@@ -52,6 +55,7 @@ impl Options {
             tls: Tls::default(),
             tenant: "fp".to_owned(),
             name: "foreplan".to_owned(),
+            inbox: None,
         }
     }
 }
@@ -62,7 +66,12 @@ pub struct Connection {
     pub(crate) client: Client,
     pub(crate) js: jetstream::Context,
     pub(crate) names: Arc<Names>,
+    denied: Denied,
 }
+
+/// What the server refused last for want of a permission. It says so beside the answer, which never
+/// comes.
+type Denied = Arc<Mutex<Option<String>>>;
 
 impl Connection {
     /// Connects, and proves that the server can be used.
@@ -72,12 +81,16 @@ impl Connection {
     /// See [`Error`].
     pub async fn open(options: &Options) -> Result<Self, Error> {
         let names = Arc::new(Names::new(&options.tenant)?);
-        let refused = |error: async_nats::ConnectError| Error::Connect {
-            url: options.url.clone(),
-            reason: chain(&error),
-        };
-        let addresses: Vec<&str> = options.url.split(',').map(str::trim).collect();
-        let client = connect_options(options).await?.connect(addresses).await.map_err(refused)?;
+        let (addresses, login) = addresses(&options.url);
+        let url = addresses.join(",");
+        let refused =
+            |error: async_nats::ConnectError| Error::Connect { url: url.clone(), reason: chain(&error) };
+        let denied = Denied::default();
+        let mut connect = connect_options(options, &denied).await?;
+        if let Some((user, password)) = login {
+            connect = connect.user_and_password(user, password);
+        }
+        let client = connect.connect(addresses).await.map_err(refused)?;
         let found = client.server_info().version;
         if version(&found).is_none_or(|found| found < VERSION_FLOOR) {
             let (major, minor, patch) = VERSION_FLOOR;
@@ -85,10 +98,26 @@ impl Connection {
         }
         let mut js = jetstream::new(client.clone());
         js.set_timeout(REQUEST_TIMEOUT);
-        js.query_account()
-            .await
-            .map_err(|error| Error::NoJetStream { url: options.url.clone(), reason: chain(&error) })?;
-        Ok(Self { client, js, names })
+        let connection = Self { client, js, names, denied };
+        match connection.js.query_account().await {
+            Ok(_) => Ok(connection),
+            Err(error) => Err(connection.explain(Error::NoJetStream { url, reason: chain(&error) })),
+        }
+    }
+
+    /// Names the permission whose want led to an error, if one did: to the client such a refusal is
+    /// only an answer that does not come.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        let doing = match &error {
+            Error::Server { doing, .. } => (*doing).to_owned(),
+            Error::NoJetStream { .. } => "the account is looked up".to_owned(),
+            _ => return error,
+        };
+        match self.denied.lock().take() {
+            Some(subject) => Error::Denied { doing, subject },
+            None => error,
+        }
     }
 
     /// Returns the names of the deployment.
@@ -112,28 +141,88 @@ impl Connection {
 
     pub(crate) async fn stream(&self, name: &str) -> Result<jetstream::stream::Stream, Error> {
         let name = self.names.stream(name);
-        self.js.get_stream(&name).await.map_err(|e| Error::server("a stream is looked up", chain(&e)))
+        let stream = self.js.get_stream(&name).await;
+        stream.map_err(|e| self.explain(Error::server("a stream is looked up", chain(&e))))
     }
 
     pub(crate) async fn bucket(&self, name: &str) -> Result<jetstream::kv::Store, Error> {
         let name = self.names.stream(name);
-        self.js.get_key_value(&name).await.map_err(|e| Error::server("a bucket is looked up", chain(&e)))
+        let bucket = self.js.get_key_value(&name).await;
+        bucket.map_err(|e| self.explain(Error::server("a bucket is looked up", chain(&e))))
     }
 }
 
-async fn connect_options(options: &Options) -> Result<ConnectOptions, Error> {
+/// Takes the user and the password out of the addresses, so that no message shows them.
+fn addresses(url: &str) -> (Vec<String>, Option<(String, String)>) {
+    let mut login = None;
+    let bare = |address: &str| {
+        let (scheme, rest) = address.trim().split_once("://").unwrap_or(("nats", address.trim()));
+        let Some((who, host)) = rest.rsplit_once('@') else { return format!("{scheme}://{rest}") };
+        let (user, password) = who.split_once(':').unwrap_or((who, ""));
+        login.get_or_insert_with(|| (unescaped(user), unescaped(password)));
+        format!("{scheme}://{host}")
+    };
+    (url.split(',').map(bare).collect(), login)
+}
+
+/// Reads `%40` as `@`. What is no such escape stays.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Returns what the server does not permit, if that is what it says: `Permissions Violation for
+/// Publish to "fp.run.1.x"`.
+fn denied_by(error: &str) -> Option<String> {
+    let lower = error.to_ascii_lowercase();
+    let at = lower.find("permissions violation for ")? + "permissions violation for ".len();
+    let subject = error.get(at..)?.trim_end_matches('\'');
+    Some(match subject.strip_prefix("Publish").or_else(|| subject.strip_prefix("publish")) {
+        Some(rest) => format!("publish{rest}"),
+        None => format!("subscribe{}", subject.get("subscription".len()..).unwrap_or_default()),
+    })
+}
+
+async fn connect_options(options: &Options, denied: &Denied) -> Result<ConnectOptions, Error> {
     let unreadable =
         |path: &PathBuf, e: std::io::Error| Error::Credentials(format!("{}: {e}", path.display()));
-    let mut connect = ConnectOptions::new()
-        .name(&options.name)
-        .request_timeout(Some(REQUEST_TIMEOUT))
-        .event_callback(|event| async move {
-            match event {
-                Event::Connected => tracing::info!("connected to the server"),
-                Event::ServerError(error) => tracing::warn!(%error, "the server refused something"),
-                other => tracing::warn!(event = %other, "the connection to the server changed"),
+    let mut connect =
+        ConnectOptions::new().name(&options.name).request_timeout(Some(REQUEST_TIMEOUT)).event_callback({
+            let denied = Arc::clone(denied);
+            move |event| {
+                let denied = Arc::clone(&denied);
+                async move {
+                    match event {
+                        Event::Connected => tracing::info!("connected to the server"),
+                        Event::ServerError(error) => {
+                            tracing::warn!(%error, "the server refused something");
+                            if let Some(subject) = denied_by(&error.to_string()) {
+                                *denied.lock() = Some(subject);
+                            }
+                        }
+                        other => tracing::warn!(event = %other, "the connection to the server changed"),
+                    }
+                }
             }
         });
+    if let Some(inbox) = &options.inbox {
+        connect = connect.custom_inbox_prefix(inbox);
+    }
     if let Some(path) = &options.creds {
         connect = connect.credentials_file(path).await.map_err(|e| unreadable(path, e))?;
     }
@@ -165,6 +254,23 @@ fn version(text: &str) -> Option<(u32, u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_the_permission_that_is_missing() {
+        let said = "nats: Permissions Violation for Publish to \"fp.run.1.x\"";
+        assert_eq!(denied_by(said).as_deref(), Some("publish to \"fp.run.1.x\""));
+        let said = "Permissions Violation for Subscription to \"fp.hint\"";
+        assert_eq!(denied_by(said).as_deref(), Some("subscribe to \"fp.hint\""));
+        assert_eq!(denied_by("slow consumer"), None);
+    }
+
+    #[test]
+    fn a_password_is_taken_out_of_the_address() {
+        let (bare, login) = addresses("nats://ada:a%40b%@one:4222, tls://two");
+        assert_eq!(bare, ["nats://one:4222", "tls://two"]);
+        assert_eq!(login, Some(("ada".to_owned(), "a@b%".to_owned())));
+        assert_eq!(addresses("one:4222"), (vec!["nats://one:4222".to_owned()], None));
+    }
 
     #[test]
     fn versions_are_ordered_by_their_numbers() {

@@ -34,6 +34,16 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The user may not do what was tried.
+    #[error(
+        "this user may not {subject}, which is needed while {doing}: give it the permission (`foreplan nats account` prints what each role needs), or connect as another user"
+    )]
+    Denied {
+        /// What was tried.
+        doing: String,
+        /// What the server refused: `publish to "…"`, `subscribe to "…"`.
+        subject: String,
+    },
     /// Streams or buckets are missing.
     #[error("the deployment `{tenant}` is not set up: {} is missing; run `foreplan nats setup`", .missing.join(", "))]
     NotSetUp {

@@ -209,7 +209,8 @@ impl Inner {
 
     /// Looks where a run's chain ends.
     async fn look(&self, run: RunId) -> Result<Option<Known>, Error> {
-        let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(unreadable)? else {
+        let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(|e| self.unreadable(e))?
+        else {
             return Ok(None);
         };
         let record = index::record(run, &last.headers).ok_or_else(|| headless(run))?;
@@ -224,7 +225,8 @@ impl Inner {
     }
 
     async fn read(&self, run: RunId, from: u64) -> Result<Vec<Arc<Entry>>, Error> {
-        let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(unreadable)? else {
+        let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(|e| self.unreadable(e))?
+        else {
             return Err(Error::NoRun(run));
         };
         let head = index::record(run, &last.headers).ok_or_else(|| headless(run))?.head;
@@ -267,7 +269,7 @@ impl Inner {
         until: u64,
     ) -> Result<Vec<Stored>, Error> {
         let wanted = Wanted { subject: self.subject(run), from, headers_only: false, until: Some(until) };
-        let read = read::read(&self.runs, wanted).await.map_err(unreadable)?;
+        let read = read::read(&self.runs, wanted).await.map_err(|e| self.unreadable(e))?;
         read.into_iter()
             .filter(|one| one.sequence <= until)
             .map(|one| {
@@ -285,7 +287,7 @@ impl Inner {
             headers_only: true,
             until: None,
         };
-        let read = read::read(&self.runs, wanted).await.map_err(unreadable)?;
+        let read = read::read(&self.runs, wanted).await.map_err(|e| self.unreadable(e))?;
         let record =
             |one: &read::Read| index::record(self.connection.names.run_of(&one.subject)?, &one.headers);
         let mut records: Vec<RunRecord> = read.iter().filter_map(record).collect();
@@ -294,8 +296,12 @@ impl Inner {
     }
 
     pub(crate) async fn find(&self, run: RunId) -> Result<Option<RunRecord>, Error> {
-        let last = read::last(&self.runs, &self.subject(run)).await.map_err(unreadable)?;
+        let last = read::last(&self.runs, &self.subject(run)).await.map_err(|e| self.unreadable(e))?;
         Ok(last.and_then(|last| index::record(run, &last.headers)))
+    }
+
+    pub(crate) fn unreadable(&self, error: crate::Error) -> Error {
+        store("a run is read", self.connection.explain(error).to_string())
     }
 
     /// Notes that a run has not ended, before its entry says so: a takeover folds what stands here.
@@ -397,10 +403,6 @@ fn hex(digest: Digest) -> String {
 
 fn headless(run: RunId) -> Error {
     Error::Corrupt { run, seq: 0, reason: "an entry has no index in its headers".to_owned() }
-}
-
-pub(crate) fn unreadable(error: crate::Error) -> Error {
-    store("a run is read", error.to_string())
 }
 
 pub(crate) fn store(doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

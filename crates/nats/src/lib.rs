@@ -16,6 +16,7 @@
 //! Correctness rests on the expected sequence of `RUNS` alone; everything else is for liveness. It
 //! decides nothing about a run.
 
+mod account;
 mod bus;
 mod client;
 mod connection;
@@ -35,6 +36,7 @@ mod shards;
 mod unserved;
 mod work;
 
+pub use account::{Account, inbox};
 pub use bus::{BusOptions, NatsBus};
 pub use client::{Answer, Client, Refusal};
 pub use connection::{Connection, Options, Tls, VERSION_FLOOR};

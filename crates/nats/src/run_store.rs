@@ -9,12 +9,7 @@ use foreplan_journal::{Claim, Error, Outcome, Pruned, Report, RunRecord, RunStor
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use crate::{
-    NatsJournal,
-    error::chain,
-    journal::{store, unreadable},
-    read,
-};
+use crate::{NatsJournal, error::chain, journal::store, read};
 
 /// The one name under which runs of a deployment are owned.
 pub(crate) const DEPLOYMENT: &str = "deployment";
@@ -89,7 +84,9 @@ impl RunStore for NatsJournal {
 
     fn export(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
         Box::pin(async move {
-            let last = read::last(&self.inner.runs, &self.inner.subject(run)).await.map_err(unreadable)?;
+            let last = read::last(&self.inner.runs, &self.inner.subject(run))
+                .await
+                .map_err(|e| self.inner.unreadable(e))?;
             let last = last.ok_or(Error::NoRun(run))?;
             self.inner.stored(run, DeliverPolicy::All, last.sequence).await
         })
@@ -161,7 +158,7 @@ impl RunStore for NatsJournal {
                 open: records.iter().filter(|r| r.progress.ended_at.is_none()).count() as u64,
                 entries: info.state.messages,
                 journal_bytes: info.state.bytes,
-                payload_bytes: self.inner.payloads.bytes().await.map_err(unreadable)?,
+                payload_bytes: self.inner.payloads.bytes().await.map_err(|e| self.inner.unreadable(e))?,
             })
         })
     }

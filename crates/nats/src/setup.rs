@@ -136,6 +136,11 @@ fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
     ]
 }
 
+/// Returns the streams of a deployment, those below its buckets included.
+pub(crate) fn streams(names: &Names) -> Vec<String> {
+    parts(names, 1).iter().map(|(name, kind)| as_stream(names, name, kind, 1).name).collect()
+}
+
 impl Setup {
     /// Makes what is missing, and verifies the rest.
     ///
@@ -143,6 +148,10 @@ impl Setup {
     ///
     /// [`Error::Differs`] names the first stream with other settings than it needs.
     pub async fn run(self, to: &Connection) -> Result<Vec<Part>, Error> {
+        self.make(to).await.map_err(|error| to.explain(error))
+    }
+
+    async fn make(self, to: &Connection) -> Result<Vec<Part>, Error> {
         let mut done = Vec::new();
         for (name, kind) in parts(&to.names, self.replicas) {
             let state = self.part(to, name, kind).await?;
@@ -208,6 +217,10 @@ impl Connection {
     ///
     /// [`Error::NotSetUp`] names what is missing, [`Error::Differs`] what is otherwise than it must be.
     pub async fn verify(&self) -> Result<(), Error> {
+        self.look().await.map_err(|error| self.explain(error))
+    }
+
+    async fn look(&self) -> Result<(), Error> {
         let mut missing = Vec::new();
         // Those who export traces find out about theirs.
         let needed = parts(&self.names, 0).into_iter().filter(|(name, _)| *name != cursors::BUCKET);

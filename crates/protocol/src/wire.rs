@@ -105,6 +105,12 @@ impl Names {
         format!("{}.cmd.{}.{}.{run}", self.tenant, token(user), shard(run))
     }
 
+    /// Returns the subjects of all commands of a user.
+    #[must_use]
+    pub fn commands_of(&self, user: &str) -> String {
+        format!("{}.cmd.{}.*.*", self.tenant, token(user))
+    }
+
     /// Returns the user who sent a command, as the subject has it.
     #[must_use]
     pub fn user_of(&self, subject: &str) -> Option<String> {
@@ -115,7 +121,7 @@ impl Names {
     /// Returns the subjects of all commands, and of all that workers answer and ask.
     #[must_use]
     pub fn commands(&self) -> Vec<String> {
-        vec![format!("{}.cmd.*.*.*", self.tenant), format!("{}.rep.>", self.tenant)]
+        vec![format!("{}.cmd.*.*.*", self.tenant), self.all_replies()]
     }
 
     /// Returns the subjects of what reaches the runs of a shard.
@@ -140,6 +146,12 @@ impl Names {
     #[must_use]
     pub fn reply(&self, run: RunId, task: &str, number: u64) -> String {
         format!("{}.rep.{}.{run}.{}.{number}", self.tenant, shard(run), token(task))
+    }
+
+    /// Returns the subjects of all that workers answer and ask.
+    #[must_use]
+    pub fn all_replies(&self) -> String {
+        format!("{}.rep.>", self.tenant)
     }
 
     /// Returns the subject of a piece of work.
@@ -219,6 +231,12 @@ impl Names {
     #[must_use]
     pub fn worker(&self, worker: &str) -> String {
         format!("{}.worker.{}", self.tenant, token(worker))
+    }
+
+    /// Returns the subjects of what concerns any one worker.
+    #[must_use]
+    pub fn worker_of_any(&self) -> String {
+        format!("{}.worker.*", self.tenant)
     }
 }
 

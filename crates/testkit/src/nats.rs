@@ -27,6 +27,7 @@ pub struct NatsServer {
     dir: TempDir,
     binary: PathBuf,
     options: Vec<String>,
+    env: Vec<(String, String)>,
     port: u16,
 }
 
@@ -48,11 +49,22 @@ impl NatsServer {
     /// If it does not start.
     #[must_use]
     pub fn start_with(binary: &Path, options: &[&str]) -> Self {
+        Self::start_in(binary, options, &[])
+    }
+
+    /// Starts a server with these options and variables.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn start_in(binary: &Path, options: &[&str], env: &[(String, String)]) -> Self {
         let mut server = Self {
             child: None,
             dir: tempfile::tempdir().expect("a folder for the server"),
             binary: binary.to_owned(),
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            env: env.to_vec(),
             port: 0,
         };
         server.spawn();
@@ -105,6 +117,7 @@ impl NatsServer {
             .arg("-sd")
             .arg(self.dir.path().join("data"))
             .args(&self.options)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

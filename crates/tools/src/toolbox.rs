@@ -241,6 +241,14 @@ impl Toolbox {
         &self.specialists
     }
 
+    /// Keeps those pools alone that have one of these capabilities; all, if none is named. What they
+    /// leave is served elsewhere: it does not go to [`DEFAULT_CAPABILITY`].
+    #[must_use]
+    pub fn serving(mut self, capabilities: &[Capability]) -> Self {
+        self.specialists.retain(|pool| capabilities.is_empty() || capabilities.contains(&pool.capability));
+        self
+    }
+
     /// Returns the values that are replaced in everything that leaves this process.
     #[must_use]
     pub fn secrets(&self) -> &Secrets {

@@ -50,6 +50,7 @@ pub(crate) fn nats_options(
     let place = |path: PathBuf| project.map_or(path.clone(), |project| project.folder().join(path));
     let mut options = crate::serve::NatsOptions::new(url);
     options.name = format!("foreplan {what}");
+    options.inbox = global.nats_inbox.clone().or(section.inbox);
     options.creds = global.nats_creds.clone().or(section.creds.map(place));
     options.nkey = section.nkey.map(place);
     if let Some(tls) = section.tls {

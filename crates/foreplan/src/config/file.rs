@@ -240,6 +240,8 @@ pub struct BusSection {
     pub nkey: Option<PathBuf>,
     /// Certificates, where the server asks for more than the system trusts.
     pub tls: Option<TlsSection>,
+    /// The prefix of what answers are received on, where the user's permissions pin it; absent: `_INBOX`.
+    pub inbox: Option<String>,
     /// The prefix of everything on the server; absent: `fp`.
     pub tenant: Option<String>,
 }

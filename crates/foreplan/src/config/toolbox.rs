@@ -74,18 +74,14 @@ impl Project {
         let Loaded { tools: loaded, servers, mut secrets } = loaded;
         secrets.extend(&self.model_secrets());
         let all: Vec<ToolName> = loaded.iter().map(|tool| tool.descriptor().name.clone()).collect();
-        let is_wanted = |section: &&SpecialistSection| {
-            capabilities.is_empty() || capabilities.contains(&section.capability)
-        };
-        let specialists =
-            self.file().specialists.iter().filter(is_wanted).map(|section| specialist(section, &all));
+        let specialists = self.file().specialists.iter().map(|section| specialist(section, &all));
         let mut builder = Toolbox::builder().tools(loaded).secrets(&secrets);
         if let Some(groups) = groups {
             builder = builder.groups(groups);
         }
         let toolbox = specialists.fold(builder, tools::Builder::specialist).build();
         let toolbox = toolbox.map_err(|error| self.place(self.toolbox_problem(&error)))?;
-        Ok((toolbox, servers))
+        Ok((toolbox.serving(capabilities), servers))
     }
 
     fn toolbox_problem(&self, error: &tools::Error) -> Problem {

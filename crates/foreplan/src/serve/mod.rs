@@ -131,6 +131,14 @@ impl Service {
     ///
     /// If the deployment is not set up, or an agent does not start.
     pub async fn start(connection: Connection, options: ServiceOptions) -> Result<Self, Error> {
+        let started = Self::launch(connection.clone(), options).await;
+        started.map_err(|error| match error {
+            Error::Nats(error) => Error::Nats(connection.explain(error)),
+            error @ Error::Start(_) => error,
+        })
+    }
+
+    async fn launch(connection: Connection, options: ServiceOptions) -> Result<Self, Error> {
         connection.verify().await?;
         let worker = worker_name();
         let journal = NatsJournal::open(&connection).await?;

@@ -30,9 +30,9 @@ impl Remote {
 /// If the deployment is not set up.
 pub async fn store(connection: &Connection) -> Result<(Store, Registry), foreplan_nats::Error> {
     connection.verify().await?;
-    let journal = NatsJournal::open(connection).await?;
+    let journal = NatsJournal::open(connection).await.map_err(|error| connection.explain(error))?;
     let payloads = Arc::new(journal.payloads().clone());
-    let registry = Registry::open(connection).await?;
+    let registry = Registry::open(connection).await.map_err(|error| connection.explain(error))?;
     Ok((Store::shared(Arc::new(journal), payloads), registry))
 }
 

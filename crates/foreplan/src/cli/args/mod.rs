@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreplan_core::goal::ApprovalMode;
 
+#[cfg(feature = "nats")]
+pub use verbs::{AccountArgs, DeadArgs, NatsVerb, ServeArgs, SetupArgs};
 pub use verbs::{
     AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
     EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, PlannerArg, ProjectArg,
     PruneArgs, RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg,
     RunArgs, RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
-#[cfg(feature = "nats")]
-pub use verbs::{DeadArgs, NatsVerb, ServeArgs, SetupArgs};
 
 /// Plan-and-execute agents that can be audited.
 #[derive(Clone, Debug, Parser)]
@@ -51,6 +51,9 @@ pub struct Global {
     /// Credentials file for the server
     #[arg(long, global = true, value_name = "FILE", env = "NATS_CREDS")]
     pub nats_creds: Option<PathBuf>,
+    /// Prefix of what this process receives answers on [default: _INBOX]
+    #[arg(long, global = true, value_name = "PREFIX", env = "NATS_INBOX")]
+    pub nats_inbox: Option<String>,
     /// Prefix of the deployment's names on the server [default: fp]
     #[arg(long, global = true, value_name = "NAME", env = "FOREPLAN_TENANT")]
     pub tenant: Option<String>,

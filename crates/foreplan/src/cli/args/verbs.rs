@@ -462,6 +462,30 @@ fn capability(text: &str) -> Result<foreplan_core::id::Capability, std::convert:
 pub enum NatsVerb {
     /// Make what is missing, and verify the rest
     Setup(SetupArgs),
+    /// Print a server's account with one user for each role, and what each may do
+    Account(AccountArgs),
+}
+
+/// Arguments of `nats account`.
+#[cfg(feature = "nats")]
+#[derive(Clone, Debug, Args)]
+pub struct AccountArgs {
+    /// A pool of executors; may be repeated
+    #[arg(long, value_name = "PROJECT/CAPABILITY", value_parser = pool)]
+    pub executor: Vec<(String, foreplan_core::id::Capability)>,
+    /// Who submits and commands, as the record names them; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub client: Vec<String>,
+}
+
+#[cfg(feature = "nats")]
+fn pool(text: &str) -> Result<(String, foreplan_core::id::Capability), String> {
+    match text.split_once('/') {
+        Some((project, capability)) if !project.is_empty() && !capability.is_empty() => {
+            Ok((project.to_owned(), capability.into()))
+        }
+        _ => Err("a pool is given as PROJECT/CAPABILITY".to_owned()),
+    }
 }
 
 /// Arguments of `nats setup`.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use foreplan_core::id::Capability;
-use foreplan_nats::Client;
+use foreplan_nats::{Account, Client};
 use foreplan_tools::Toolbox;
 
 use crate::{
     Error,
     cli::{
-        args::{DeadArgs, Global, NatsVerb, ServeArgs},
+        args::{AccountArgs, DeadArgs, Global, NatsVerb, ServeArgs, SetupArgs},
         error::Failure,
         exit::Exit,
         models,
@@ -94,13 +94,30 @@ async fn executing(place: &Place, capabilities: &[Capability]) -> Result<Toolbox
     Ok(toolbox)
 }
 
-/// Makes or verifies what a deployment consists of.
+/// Makes or verifies what a deployment consists of, or says what its users may do.
 ///
 /// # Errors
 ///
 /// If the server cannot be used, or something has other settings than it needs.
 pub(crate) async fn nats(output: &mut Output, global: &Global, verb: &NatsVerb) -> Result<Exit, Failure> {
-    let NatsVerb::Setup(args) = verb;
+    match verb {
+        NatsVerb::Setup(args) => setup(output, global, *args).await,
+        NatsVerb::Account(args) => account(output, global, args),
+    }
+}
+
+fn account(output: &mut Output, global: &Global, args: &AccountArgs) -> Result<Exit, Failure> {
+    let account = Account {
+        tenant: global.tenant.clone().unwrap_or_else(|| "fp".to_owned()),
+        executors: args.executor.clone(),
+        clients: args.client.clone(),
+    };
+    output.result(&account.to_config()?);
+    output.note("Include it under `accounts` of the server's configuration. Each user connects with its password and with --nats-inbox _INBOX.USER.");
+    Ok(Exit::Ok)
+}
+
+async fn setup(output: &mut Output, global: &Global, args: SetupArgs) -> Result<Exit, Failure> {
     let place = Place::find(output, global, None).ok();
     let connection = connect(global, place.as_ref(), "setup").await?;
     let mut setup = Setup { replicas: args.replicas, dry_run: args.dry_run, ..Setup::default() };
@@ -160,6 +177,7 @@ impl From<foreplan_nats::Error> for Failure {
             foreplan_nats::Error::Connect { .. }
             | foreplan_nats::Error::TooOld { .. }
             | foreplan_nats::Error::NoJetStream { .. }
+            | foreplan_nats::Error::Denied { .. }
             | foreplan_nats::Error::NotSetUp { .. }
             | foreplan_nats::Error::Differs { .. }
             | foreplan_nats::Error::Server { .. } => Exit::Unavailable,

@@ -1,0 +1,74 @@
+//! `just up`: a whole deployment from local binaries.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use foreplan_testkit::nats::binary;
+use foreplan_tests::{Project, python::python};
+
+#[test]
+fn up_brings_everything_up_for_a_release_and_an_interrupt_ends_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = Project::example("release-checklist");
+    let requirements = root.join("docs/examples/python-specialist/requirements.txt");
+    let mut command = Command::new(root.join("deploy/up.sh"));
+    command
+        .env("FOREPLAN", foreplan_tests::binary())
+        .env("NATS_SERVER", binary(None))
+        .env("UP_PORT", "-1")
+        .env("JAEGER", "");
+    command.env("UP_DIR", folder.path()).env("UP_PROJECT", project.path()).env("NO_COLOR", "1");
+    let python = python(&requirements);
+    if let Some(python) = &python {
+        command.env("UP_PYTHON", python);
+    }
+    let mut up = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the script starts");
+    let mut lines = BufReader::new(up.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let (mut processes, mut url) = (Vec::new(), None);
+    let mut said = Vec::new();
+    for line in lines.by_ref() {
+        if let Some((name, id)) = line.trim().split_once(" process ") {
+            processes.push((name.trim().to_owned(), id.trim().to_owned()));
+        }
+        url = url.or(line.trim().strip_prefix("export NATS_URL=").map(str::to_owned));
+        let is_up = line.starts_with("Ctrl-C here ends everything");
+        said.push(line);
+        if is_up {
+            break;
+        }
+    }
+    let url = url.unwrap_or_else(|| panic!("it did not come up: {said:?}"));
+    assert_eq!(processes.len(), if python.is_some() { 11 } else { 9 }, "{processes:?}");
+    for (name, id) in &processes {
+        let program = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        let is_real = ["foreplan", "nats-server", "python"].iter().any(|known| program.starts_with(known));
+        assert!(is_real, "the process id of {name} is that of `{}`", program.trim());
+    }
+
+    let project = project.on(&url);
+    let waiting = project.foreplan(&["run", "--param", "version=1.4.3"]);
+    assert_eq!(waiting.code, 3, "a deploy asks first: {waiting:?}");
+    let view = project.show("last");
+    let digest = view["waiting_for"]["digest"].as_str().expect("it waits for an approval");
+    let approved = project.foreplan(&["approve", "last", "--digest", digest]);
+    assert_eq!(approved.code, 0, "{approved:?}");
+    let view = project.show("last");
+    assert_eq!(
+        (&view["status"], &view["result"]["live"]),
+        (&"succeeded".into(), &"1.4.3".into()),
+        "{view:#}"
+    );
+
+    let told = Command::new("kill").args(["-INT", &up.id().to_string()]).status();
+    assert!(told.is_ok_and(|status| status.success()));
+    let last: Vec<String> = lines.collect();
+    assert!(last.iter().any(|line| line.starts_with("Stopped.")), "{last:?}");
+    assert_eq!(up.wait().ok().and_then(|status| status.code()), Some(130));
+    for (name, id) in &processes {
+        assert!(!Path::new("/proc").join(id).exists(), "{name}, process {id}, is still there");
+    }
+}
