@@ -29,6 +29,14 @@ up:
     cargo build -p foreplan
     deploy/up.sh
 
+# Let a deployment of an earlier commit be upgraded to today's while a run is under way
+previous commit="HEAD~1":
+    rm -rf target/previous && git worktree prune && git worktree add --detach target/previous {{commit}}
+    cd target/previous && CARGO_TARGET_DIR=../previous-build cargo build -p foreplan
+    git worktree remove --force target/previous
+    cargo build -p foreplan
+    FOREPLAN_PREVIOUS="$PWD/target/previous-build/debug/foreplan" cargo test -p foreplan-tests --test upgrade -- --nocapture
+
 # Run one seed of the simulation (docs/simulation.md)
 sim seed:
     FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-core --test simulation -- --nocapture

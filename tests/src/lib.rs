@@ -25,6 +25,7 @@ pub use raw::{Raw, Taken};
 pub struct Project {
     folder: TempDir,
     env: Vec<(String, String)>,
+    binary: Option<PathBuf>,
 }
 
 /// What a command came to.
@@ -43,13 +44,13 @@ impl Project {
     #[must_use]
     pub fn example(name: &str) -> Self {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-        Self { folder: foreplan_testkit::copy_project(examples.join(name)), env: Vec::new() }
+        Self { folder: foreplan_testkit::copy_project(examples.join(name)), env: Vec::new(), binary: None }
     }
 
     /// Copies a project.
     #[must_use]
     pub fn copy(folder: &str) -> Self {
-        Self { folder: foreplan_testkit::copy_project(folder), env: Vec::new() }
+        Self { folder: foreplan_testkit::copy_project(folder), env: Vec::new(), binary: None }
     }
 
     /// Returns an empty folder.
@@ -59,13 +60,20 @@ impl Project {
     /// If there can be none.
     #[must_use]
     pub fn empty() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new() }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new(), binary: None }
     }
 
     /// Sets a variable of the environment of all commands from now on.
     #[must_use]
     pub fn with_env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets another program, of an earlier version, carry out all commands from now on.
+    #[must_use]
+    pub fn by(mut self, binary: &Path) -> Self {
+        self.binary = Some(binary.to_owned());
         self
     }
 
@@ -131,7 +139,7 @@ impl Project {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.binary.clone().unwrap_or_else(binary));
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
         command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").env_remove("NATS_URL");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
