@@ -22,7 +22,7 @@ fn up_brings_everything_up_for_a_release_and_an_interrupt_ends_it() {
         .env("UP_PORT", "-1")
         .env("JAEGER", "");
     command.env("UP_DIR", folder.path()).env("UP_PROJECT", project.path()).env("NO_COLOR", "1");
-    let python = python(&requirements);
+    let python = python(&requirements, &[]);
     if let Some(python) = &python {
         command.env("UP_PYTHON", python);
     }

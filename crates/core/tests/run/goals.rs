@@ -18,7 +18,9 @@ const NOTHING: [&str; 0] = [];
 /// A goal, and a step behind it.
 fn goal(more: &Value) -> Value {
     let mut first = json!({"id": "a", "goal": {"text": "find it"}});
-    first.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    for (key, value) in more.as_object().into_iter().flatten() {
+        first[key] = value.clone();
+    }
     json!([first, {"id": "b", "tool": "read", "needs": ["a"]}])
 }
 

@@ -22,7 +22,9 @@ fn reviewed(plans: bool, results: bool) -> RunSpec {
 /// Two steps of which the first is reviewed.
 fn steps(more: &Value) -> Value {
     let mut first = json!({"id": "a", "tool": "read", "review": true});
-    first.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    for (key, value) in more.as_object().into_iter().flatten() {
+        first[key] = value.clone();
+    }
     json!([first, {"id": "b", "tool": "read", "needs": ["a"]}])
 }
 
