@@ -92,16 +92,32 @@ impl Raw {
     /// Returns how many shards each tracker has.
     #[must_use]
     pub fn owners(&self) -> BTreeMap<String, usize> {
-        self.runtime.block_on(async {
-            let mut owners = BTreeMap::new();
-            // A server that has just been started again may not answer yet.
-            let Ok(bucket) = self.js.get_key_value("fp_OWNERS").await else { return owners };
-            for shard in 0..64 {
-                if let Ok(Some(owner)) = bucket.get(shard.to_string()).await {
-                    *owners.entry(String::from_utf8_lossy(&owner).into_owned()).or_default() += 1;
-                }
+        let mut owners = BTreeMap::new();
+        for shard in 0..64 {
+            if let Some(owner) = self.owner(shard) {
+                *owners.entry(owner).or_default() += 1;
             }
-            owners
+        }
+        owners
+    }
+
+    /// Returns the tracker that has a run's shard; nobody, if a server that has just been started
+    /// again does not answer yet.
+    ///
+    /// # Panics
+    ///
+    /// If this is no id of a run.
+    #[must_use]
+    pub fn owner_of(&self, run: &str) -> Option<String> {
+        let last = run.get(run.len() - 2..).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        self.owner(last.expect("a run's id") % 64)
+    }
+
+    fn owner(&self, shard: u8) -> Option<String> {
+        self.runtime.block_on(async {
+            let bucket = self.js.get_key_value("fp_OWNERS").await.ok()?;
+            let owner = bucket.get(shard.to_string()).await.ok()??;
+            Some(String::from_utf8_lossy(&owner).into_owned())
         })
     }
 }

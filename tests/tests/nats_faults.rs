@@ -98,15 +98,19 @@ impl Site {
 #[test]
 fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
     let site = Site::new(PATIENT);
-    let (_folder, mut first) = site.deployment.agents();
+    let (_folder, first) = site.deployment.agents();
     let _executor = site.executor();
     site.submit();
     site.begins();
-    let (_other, _second) = site.deployment.agents();
+    let (_other, second) = site.deployment.agents();
     wait_until("each tracker has half of the shards", || {
         site.raw.owners().values().filter(|shards| **shards == 32).count() == 2
     });
-    first.kill();
+    let owner = site.raw.owner_of(site.show()["run"].as_str().expect("an id"));
+    let owns = |tracker: &Serving| Some(&tracker.name) == owner.as_ref();
+    let [mut dies, _survives] = if owns(&first) { [first, second] } else { [second, first] };
+    assert!(owns(&dies), "{owner:?} has the run");
+    dies.kill();
     let died = Instant::now();
     site.worker.write("go", "");
     site.ends(0);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use foreplan_core::id::Capability;
 use foreplan_protocol::wire::{Names, Worker, token};
 
-use crate::{Error, setup};
+use crate::{Error, cursors, setup};
 
 /// Who may do what in the account of a tenant.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ fn admin(names: &Names) -> User {
 fn tracker(names: &Names) -> User {
     let (bucket, commands, work) =
         (|name: &str| format!("KV_{}", names.stream(name)), names.stream("CMD"), names.stream("WORK"));
-    let written = ["OPEN", "KEYS", "OWNERS"];
+    let written = ["OPEN", "KEYS", "OWNERS", cursors::BUCKET];
     let user = User::new(names, "tracker").serves(names);
     user.reads([names.stream("RUNS")])
         .reads(written.map(bucket))

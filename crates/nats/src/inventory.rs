@@ -179,14 +179,6 @@ impl Registry {
         }
     }
 
-    /// Returns how many living workers have a role.
-    #[must_use]
-    pub fn alive(&self, role: &str) -> usize {
-        let alive = self.inner.alive.read();
-        let lives = |seen: &tokio::time::Instant| seen.elapsed() < crate::setup::WORKER_AGE;
-        alive.values().filter(|(seen, alive)| lives(seen) && alive.roles.iter().any(|r| r == role)).count()
-    }
-
     /// Returns the pools that are announced and have no living worker.
     #[must_use]
     pub fn unserved(&self) -> Vec<(String, Capability)> {

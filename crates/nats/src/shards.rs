@@ -4,12 +4,14 @@
 //! takes the entries of one. A new owner first attends to what waits in the shard's queue, and only
 //! then asks again for what is outstanding.
 
+mod keeper;
+mod lookout;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     AckKind, Message as Delivery,
     consumer::{DeliverPolicy, PullConsumer},
-    kv,
     stream::Stream,
 };
 use foreplan_bus::Receipt;
@@ -18,10 +20,7 @@ use foreplan_core::{
     id::RunId,
     input::{Command, Input},
 };
-use foreplan_protocol::{
-    Frame, Message, Subject,
-    wire::{SHARDS, task_of},
-};
+use foreplan_protocol::{Frame, Message, Subject, wire::task_of};
 use futures::{StreamExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -30,6 +29,7 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 
+use self::keeper::{Owners, TICK};
 use crate::{
     Answer, NatsBus, Registry,
     bus::Inner as Bus,
@@ -39,9 +39,6 @@ use crate::{
     read::{self, Wanted},
     work::acknowledge,
 };
-
-/// How often an owner shows signs of life, and others look for shards without one.
-const TICK: Duration = Duration::from_secs(2);
 
 /// Messages that are fetched for a shard at once.
 const BATCH: usize = 256;
@@ -72,9 +69,6 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Drops the runs of a shard from memory.
     fn forget(&self, shard: u8);
-
-    /// Returns how many trackers share the shards, this one included.
-    fn trackers(&self) -> usize;
 }
 
 /// The shards of a tracker. Dropping it lets them go on.
@@ -89,7 +83,7 @@ pub struct Shards {
 struct Shared {
     bus: Arc<Bus>,
     desk: Arc<dyn Desk>,
-    owners: kv::Store,
+    owners: Owners,
     commands: Stream,
     open: Stream,
     owned: Mutex<HashMap<u8, Owned>>,
@@ -118,7 +112,7 @@ impl Shards {
         let shared = Arc::new(Shared {
             bus: Arc::clone(&bus.inner),
             desk,
-            owners: connection.bucket("OWNERS").await?,
+            owners: Owners::open(connection).await?,
             commands: connection.stream("CMD").await?,
             open: open.map_err(|e| crate::Error::server("a bucket is looked up", chain(&e)))?,
             owned: Mutex::default(),
@@ -147,125 +141,13 @@ impl Shards {
         if let Err(error) = self.keeper.await {
             tracing::warn!(%error, "the keeper of the shards had died");
         }
-        let owned: Vec<(u8, Owned)> = self.shared.owned.lock().drain().collect();
-        for (shard, owned) in owned {
-            self.shared.give_back(shard, owned).await;
-        }
+        self.shared.give_all_back().await;
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 }
 
 impl Shared {
-    async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            self.renew().await;
-            let share = usize::from(SHARDS).div_ceil(self.desk.trackers().max(1));
-            self.give_back_beyond(share).await;
-            self.take_up_to(share).await;
-        }
-    }
-
-    /// Shows a sign of life for every shard; one that another tracker has by now is left to it.
-    async fn renew(self: &Arc<Self>) {
-        let owned: Vec<(u8, u64)> = self.owned.lock().iter().map(|(shard, o)| (*shard, o.revision)).collect();
-        let renewals = owned.into_iter().map(|(shard, revision)| async move {
-            (shard, self.owners.update(shard.to_string(), self.name(), revision).await)
-        });
-        for (shard, renewed) in futures::future::join_all(renewals).await {
-            match renewed {
-                Ok(revision) => {
-                    if let Some(owned) = self.owned.lock().get_mut(&shard) {
-                        owned.revision = revision;
-                        owned.seen = tokio::time::Instant::now();
-                    }
-                }
-                Err(error) => {
-                    let is_taken = error.kind() == kv::UpdateErrorKind::WrongLastRevision;
-                    let is_late = self
-                        .owned
-                        .lock()
-                        .get(&shard)
-                        .is_some_and(|owned| owned.seen.elapsed() > crate::setup::OWNER_AGE);
-                    if is_taken || is_late {
-                        tracing::warn!(shard, %error, "the shard went to another tracker");
-                        self.lose(shard);
-                    }
-                }
-            }
-        }
-    }
-
-    fn lose(&self, shard: u8) {
-        if let Some(owned) = self.owned.lock().remove(&shard) {
-            owned.leave.cancel();
-            self.desk.forget(shard);
-        }
-    }
-
-    async fn give_back_beyond(&self, share: usize) {
-        loop {
-            let extra = {
-                let mut owned = self.owned.lock();
-                let shard = if owned.len() > share { owned.keys().max().copied() } else { None };
-                shard.and_then(|shard| owned.remove(&shard).map(|owned| (shard, owned)))
-            };
-            let Some((shard, owned)) = extra else { return };
-            self.give_back(shard, owned).await;
-        }
-    }
-
-    async fn give_back(&self, shard: u8, owned: Owned) {
-        owned.leave.cancel();
-        self.desk.forget(shard);
-        let deleted = self.owners.purge_expect_revision(shard.to_string(), Some(owned.revision)).await;
-        if let Err(error) = deleted {
-            tracing::debug!(shard, %error, "the shard is free once its time is up");
-        }
-    }
-
-    async fn take_up_to(self: &Arc<Self>, share: usize) {
-        // Each tracker begins elsewhere, so that two that start together do not meet at every shard.
-        let first =
-            self.bus.options.worker.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        for offset in 0..SHARDS {
-            let shard = (first % SHARDS + offset) % SHARDS;
-            {
-                let owned = self.owned.lock();
-                if owned.len() >= share {
-                    return;
-                }
-                if owned.contains_key(&shard) {
-                    continue;
-                }
-            }
-            match self.owners.create(shard.to_string(), self.name()).await {
-                Ok(revision) => self.begin(shard, revision),
-                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    tracing::debug!(%error, "shards cannot be taken now");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn name(&self) -> bytes::Bytes {
-        self.bus.options.worker.clone().into()
-    }
-
-    fn begin(self: &Arc<Self>, shard: u8, revision: u64) {
-        let leave = CancellationToken::new();
-        let seen = tokio::time::Instant::now();
-        self.owned.lock().insert(shard, Owned { revision, seen, leave: leave.clone() });
-        self.tasks.spawn(Arc::clone(self).serve(shard, leave));
-    }
-
     /// Serves a shard: first what waits, then the runs that are under way.
     async fn serve(self: Arc<Self>, shard: u8, leave: CancellationToken) {
         let (queue, runs) = loop {

@@ -9,12 +9,10 @@ use foreplan_core::{
     run::Rejection,
 };
 use foreplan_journal::{Error as JournalError, Journal as _, RunStore as _};
-use foreplan_nats::{Answer, NatsJournal, Refusal, Registry};
+use foreplan_nats::{Answer, NatsJournal, Refusal};
 use foreplan_protocol::wire::shard;
 use foreplan_tracker::{CommandError, SubmitError, TrackerHandle};
 use futures::future::BoxFuture;
-
-use super::Role;
 
 /// How often a run that waits for its turn in a group looks.
 const TURN_INTERVAL: Duration = Duration::from_millis(500);
@@ -24,13 +22,12 @@ const TURN_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Desk {
     tracker: TrackerHandle,
     journal: NatsJournal,
-    registry: Registry,
 }
 
 impl Desk {
-    pub(super) fn new(tracker: TrackerHandle, journal: NatsJournal, registry: Registry) -> Self {
+    pub(super) fn new(tracker: TrackerHandle, journal: NatsJournal) -> Self {
         tracker.share();
-        Self { tracker, journal, registry }
+        Self { tracker, journal }
     }
 
     async fn accept(&self, run: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), Refusal> {
@@ -106,10 +103,6 @@ impl foreplan_nats::Desk for Desk {
 
     fn forget(&self, lost: u8) {
         self.tracker.forget(move |run| shard(run) == lost);
-    }
-
-    fn trackers(&self) -> usize {
-        self.registry.alive(Role::Tracker.as_str())
     }
 }
 

@@ -259,7 +259,7 @@ impl Service {
                         Some(Arc::new(Trail::begin(&store, tracker.progress(), options.traces.clone())));
                 }
                 self.counted = Some(counted);
-                let desk = desk::Desk::new(tracker.clone(), journal.clone(), self.registry.clone());
+                let desk = desk::Desk::new(tracker.clone(), journal.clone());
                 let shards = Shards::start(&self.bus, &self.registry, Arc::new(desk)).await?;
                 self.tracker = Some((tracker, shards));
             }
