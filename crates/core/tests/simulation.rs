@@ -8,6 +8,8 @@
 mod check;
 #[path = "sim/message.rs"]
 mod message;
+#[path = "sim/person.rs"]
+mod person;
 #[path = "sim/plans.rs"]
 mod plans;
 #[path = "sim/reviews.rs"]

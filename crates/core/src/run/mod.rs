@@ -19,12 +19,14 @@
 
 mod adopt;
 mod apply;
+mod attempts;
 mod cause;
 mod commands;
 mod effects;
 mod fork;
 mod goals;
 mod items;
+mod moves;
 mod planning;
 mod query;
 mod replanning;

@@ -4,28 +4,25 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use foreplan_core::{
     action::{Action, Dispatch},
-    digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     id::StepId,
     input::{
-        AttemptOutcome, Command, CommandKind, Input, PlanReply, Proposal, Readiness, ReplanReply, Resolution,
-        Verdicts,
+        AttemptOutcome, Command, CommandKind, Input, PlanReply, Proposal, Readiness, ReplanReply, Verdicts,
     },
     payload::Output,
     policy::{Patch, ReplanDecision},
-    run::{PERMIT_DENIED, Run, StepState},
+    run::{PERMIT_DENIED, Run},
     time::Timestamp,
     tool::Effect,
-    view::{Status, WaitKind},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     check::Checks,
     message::Message,
     plans, reviews,
     rng::Rng,
-    support::{Harness, happened, id, run_id, said, spec},
+    support::{Harness, happened, run_id, said, spec},
 };
 
 /// How long a worker waits for the answer to its question, and may use it.
@@ -33,9 +30,9 @@ const PERMIT_TTL: Duration = Duration::from_secs(10);
 
 /// A run and all that is around it.
 pub(crate) struct World {
-    h: Harness,
+    pub(crate) h: Harness,
     pub(crate) rng: Rng,
-    checks: Checks,
+    pub(crate) checks: Checks,
     network: Vec<(Timestamp, u64, Message)>,
     sent: u64,
     /// Attempts that a worker has seen.
@@ -395,102 +392,13 @@ impl World {
         self.handle(Input::Result(reply));
     }
 
-    fn command(&mut self, kind: CommandKind) {
+    pub(crate) fn command(&mut self, kind: CommandKind) {
         self.commands += 1;
         let id = uuid::Uuid::from_u128(self.commands);
         let command = Command { id, by: "ann".to_owned(), kind };
         self.handle(Input::Command(command.clone()));
         if self.rng.chance(10) {
             self.handle(Input::Command(command));
-        }
-    }
-
-    /// A person does something, sensible or not.
-    fn meddle(&mut self) {
-        let kind = match self.rng.below(24) {
-            0 => CommandKind::Pause,
-            1..4 => CommandKind::Resume,
-            4 => CommandKind::Cancel { reason: None },
-            5 => CommandKind::Reject { reason: "no".to_owned() },
-            6 => {
-                let params = [("x".to_owned(), json!(self.rng.below(3)))].into_iter().collect();
-                CommandKind::Revise { goal: None, produce: None, params }
-            }
-            7 => self.edit(),
-            8..10 => CommandKind::Retry { from: None },
-            10 => {
-                let step = self.rng.below(5);
-                CommandKind::Retry { from: Some(id(&format!("s{step}"))) }
-            }
-            _ => return self.help(),
-        };
-        self.command(kind);
-    }
-
-    fn edit(&mut self) -> CommandKind {
-        let run = &self.h.run;
-        let newest = run.proposed().or_else(|| run.current());
-        let parent = newest.map_or(0, |version| version.version);
-        let plan = newest.map(|version| Arc::clone(version.plan.plan()));
-        let limits = run.spec().limits.clone();
-        let document = match plan {
-            Some(plan) => plans::changed(&mut self.rng, &plan),
-            None => plans::random(&mut self.rng),
-        };
-        CommandKind::Edit { parent, proposal: plans::proposal(document, &limits) }
-    }
-
-    /// A person answers what the run waits for.
-    fn help(&mut self) {
-        if self.h.run.status() == Status::Paused {
-            return self.command(CommandKind::Resume);
-        }
-        let kind = match self.h.run.waiting() {
-            Some(WaitKind::PlanApproval | WaitKind::ReplanApproval) => {
-                let digest = self.h.run.proposed().unwrap().envelope_digest;
-                CommandKind::Approve { step: None, digest }
-            }
-            Some(WaitKind::StepApproval | WaitKind::Question | WaitKind::UnknownOutcome) => self.answer(),
-            Some(WaitKind::ChildRun) | None => return,
-        };
-        self.command(kind);
-    }
-
-    fn answer(&mut self) -> CommandKind {
-        let waits = |state: &StepState| {
-            matches!(
-                state,
-                StepState::AwaitingApproval { .. } | StepState::Asking { .. } | StepState::Unknown { .. }
-            )
-        };
-        let step = self.h.run.steps().iter().find(|step| waits(&step.state)).unwrap().clone();
-        let verdicts = self.unlocked(&step.id);
-        match &step.state {
-            StepState::AwaitingApproval { .. } => {
-                let digest = Digest::of(self.h.run.definition(step.id.as_str()).unwrap());
-                CommandKind::Approve { step: Some(step.id), digest }
-            }
-            StepState::Asking { question: None, .. } => {
-                CommandKind::Answer { step: step.id, value: Arc::new(json!("so")), verdicts }
-            }
-            StepState::Asking { .. } => {
-                let words = ["skip", "retry", "fail"];
-                let word = if self.has_faults { *self.rng.pick(&words) } else { "skip" };
-                CommandKind::Answer { step: step.id, value: Arc::new(Value::from(word)), verdicts }
-            }
-            _ => {
-                let done = step.permit.is_some_and(|permit| self.checks.was_performed(&step.id, permit));
-                let resolution = match (done, self.rng.chance(20)) {
-                    (_, true) => Resolution::Fail,
-                    (true, false) => Resolution::Happened(Output::inline(json!({"sent": true}))),
-                    (false, false) => Resolution::NotHappened,
-                };
-                let verdicts = match resolution {
-                    Resolution::Happened(_) => verdicts,
-                    Resolution::NotHappened | Resolution::Fail => Verdicts::default(),
-                };
-                CommandKind::Resolve { step: step.id, resolution, verdicts }
-            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a person types. Help texts are part of the contract: short, in the imperative.
 
+#[cfg(feature = "nats")]
+mod services;
 mod verbs;
 
 use std::path::PathBuf;
@@ -8,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreplan_core::goal::ApprovalMode;
 
 #[cfg(feature = "nats")]
-pub use verbs::{AccountArgs, DeadArgs, NatsVerb, ServeArgs, SetupArgs};
+pub use services::{AccountArgs, DeadArgs, NatsVerb, ServeArgs, SetupArgs};
 pub use verbs::{
     AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
     EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, PlannerArg, ProjectArg,
