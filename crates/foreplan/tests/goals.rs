@@ -7,6 +7,7 @@ use std::sync::Arc;
 use foreplan::{Approval, System};
 use foreplan_core::{
     failure::{Failure, FailureKind},
+    fork::Refusal,
     goal::PlannerSpec,
     id::RunId,
     input::CommandKind,
@@ -117,6 +118,27 @@ async fn a_parent_waits_for_the_approval_of_its_child_run_and_goes_on_after_it()
     let outcome = system.drive(outcome.run).await.unwrap();
     assert_eq!(outcome.result, Some(json!("printed map of Bern")), "{:?}", outcome.reason);
     assert_eq!(calls.count(), 1);
+    system.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_fork_begins_while_a_child_run_is_in_hand() {
+    let ((draw, _), (print, _)) = (draw(), print());
+    let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
+    let system = builder.build().await.unwrap();
+    let outcome = system.run("A map").await.unwrap();
+    let last = |view: &RunView| view.journal.entries - 1;
+    let (run, waits) = (outcome.run, last(&outcome));
+    let refused = system.fork_point(run, waits).await.unwrap_err();
+    assert!(matches!(refused, foreplan::Error::Fork(Refusal::InHand { .. })), "{refused}");
+    let refused = system.fork_point(run, 0).await.unwrap_err();
+    assert!(matches!(refused, foreplan::Error::Fork(Refusal::Busy { .. })), "{refused}");
+
+    approve(&system, &system.view(child(&outcome)).await.unwrap()).await;
+    let ended = system.drive(run).await.unwrap().into_view();
+    assert_eq!(ended.status, Status::Succeeded);
+    let point = system.fork_point(run, last(&ended)).await.unwrap();
+    assert_eq!(point.kept(&point.spec.params).len(), 1, "the result of the child run is kept");
     system.shutdown().await;
 }
 

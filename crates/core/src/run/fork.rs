@@ -15,7 +15,7 @@ use crate::{
     goal::RunSpec,
     id::{RunId, StepId, ToolName},
     input::Input,
-    plan::{Plan, StepKind},
+    plan::Plan,
     tool::Effect,
 };
 
@@ -134,9 +134,9 @@ impl Run {
     fn unsettled(&self, effect: Effect) -> Option<Unsettled> {
         for (at, step) in self.steps.iter().enumerate() {
             let own = self.effect_of(at as u32);
-            let is_running = matches!(step.state, StepState::Running { verify: false, .. });
+            let is_running = matches!(step.state, StepState::Running { verify: false, .. }) && own >= effect;
             // What a child run does is not known here.
-            if is_running && (own >= effect || self.is_goal(at as u32)) {
+            if is_running || matches!(step.state, StepState::Child { .. }) {
                 return Some(Unsettled::InHand(step.id.clone()));
             }
             if own < effect {
@@ -148,10 +148,6 @@ impl Run {
         }
         let aside = self.earlier_items.values().find(|earlier| earlier.is_spent && !is_done(&earlier.item));
         aside.map(|earlier| Unsettled::Unknown(earlier.item.id.clone()))
-    }
-
-    fn is_goal(&self, at: u32) -> bool {
-        self.step_definition(at).is_some_and(|step| matches!(step.kind(), Some(StepKind::Goal(_))))
     }
 
     /// Returns the results that stand, or may stand again.

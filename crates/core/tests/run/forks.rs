@@ -146,6 +146,42 @@ fn no_run_begins_where_a_call_that_changes_the_world_is_in_hand() {
 }
 
 #[test]
+fn no_run_begins_while_a_child_run_is_in_hand() {
+    let plan = json!([
+        {"id": "a", "tool": "read"},
+        {"id": "b", "goal": {"text": "find it"}, "needs": ["a"]},
+        {"id": "c", "tool": "read", "needs": ["b"]},
+    ]);
+    let (mut h, _) = Harness::started(spec(), &plan);
+    let free = last(&h);
+    h.ok("a", 1);
+    let begun = last(&h);
+    h.child("b", 1, true);
+    let waits = last(&h);
+    h.ok("b", 1);
+    for seq in [begun, waits] {
+        let refused = fork(&h, seq).unwrap_err();
+        assert_eq!(
+            refused,
+            Refusal::InHand { step: id("b"), seq, before: Some(free), after: Some(last(&h)) }
+        );
+    }
+    let kept = fork(&h, last(&h)).unwrap();
+    assert_eq!(names(&kept.kept(&spec().params)), ["a", "b"], "the result of a child run is kept");
+}
+
+#[test]
+fn no_run_begins_while_the_origin_has_a_child_run_now() {
+    let plan = json!([{"id": "a", "tool": "read"}, {"id": "b", "goal": {"text": "find it"}, "needs": ["a"]}]);
+    let (mut h, _) = Harness::started(spec(), &plan);
+    let free = last(&h);
+    h.ok("a", 1);
+    assert_eq!(fork(&h, free).unwrap_err(), Refusal::Busy { step: id("b") });
+    h.fails("b", 1, hopeless());
+    assert!(fork(&h, free).is_ok());
+}
+
+#[test]
 fn no_run_begins_while_nobody_knows_what_became_of_a_call() {
     let (mut h, _) = Harness::started(
         spec(),
