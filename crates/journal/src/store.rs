@@ -16,6 +16,7 @@ pub struct Store {
     /// Where large values are kept.
     pub payloads: Arc<dyn Payloads>,
     process: Option<Arc<ProcessLock>>,
+    is_local: bool,
 }
 
 impl Store {
@@ -28,11 +29,11 @@ impl Store {
         let journal = SqliteJournal::open(dir, options)?;
         let payloads = Arc::new(journal.payloads().clone());
         if options.read_only {
-            return Ok(Self { journal: Arc::new(journal), payloads, process: None });
+            return Ok(Self { journal: Arc::new(journal), payloads, process: None, is_local: true });
         }
         let process = journal.processes().enter().map_err(|e| Error::store("the process is entered", e))?;
         let journal = journal.owned_by(process.id());
-        Ok(Self { journal: Arc::new(journal), payloads, process: Some(Arc::new(process)) })
+        Ok(Self { journal: Arc::new(journal), payloads, process: Some(Arc::new(process)), is_local: true })
     }
 
     /// Makes a store that ends with the process.
@@ -40,13 +41,19 @@ impl Store {
     pub fn memory() -> Self {
         let payloads = Arc::new(MemoryPayloads::default());
         let journal = MemoryJournal::new(payloads.clone()).owned_by(MEMORY_PROCESS);
-        Self { journal: Arc::new(journal), payloads, process: None }
+        Self { journal: Arc::new(journal), payloads, process: None, is_local: true }
     }
 
     /// Makes a store of a journal and payloads that are somewhere else.
     #[must_use]
     pub fn shared(journal: Arc<dyn RunStore>, payloads: Arc<dyn Payloads>) -> Self {
-        Self { journal, payloads, process: None }
+        Self { journal, payloads, process: None, is_local: false }
+    }
+
+    /// Returns whether it is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Returns the name under which this process owns runs.

@@ -15,8 +15,6 @@ mod source;
 
 use std::{
     collections::{HashSet, VecDeque},
-    future::poll_fn,
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -91,6 +89,8 @@ struct Lane {
     state: Mutex<Waiting>,
     /// Something is to be done.
     work: Notify,
+    /// Nobody wants to wait any longer.
+    hurry: Notify,
     /// Something was done.
     done: Notify,
 }
@@ -137,11 +137,13 @@ impl Exporter {
         exporter
     }
 
-    /// Says that a run has new entries.
-    pub fn notify(&self, run: RunId) {
+    /// Says that runs have new entries.
+    pub fn notify(&self, runs: &[RunId]) {
         for lane in &self.lanes {
-            lane.state.lock().push(run);
-            lane.work.notify_one();
+            let is_news = lane.state.lock().push_all(runs);
+            if is_news {
+                lane.work.notify_one();
+            }
         }
     }
 
@@ -180,10 +182,17 @@ impl Drop for Exporter {
 }
 
 impl Waiting {
-    fn push(&mut self, run: RunId) {
-        if self.known.insert(run) {
+    /// Returns whether the run did not wait yet.
+    fn push(&mut self, run: RunId) -> bool {
+        let is_new = self.known.insert(run);
+        if is_new {
             self.gathering.push_back(run);
         }
+        is_new
+    }
+
+    fn push_all(&mut self, runs: &[RunId]) -> bool {
+        runs.iter().filter(|run| self.push(**run)).count() > 0
     }
 
     /// Returns what is done next.
@@ -257,7 +266,7 @@ impl Lane {
                     continue;
                 }
             };
-            let (exported, worked) = timed(sending.export(run)).await;
+            let (exported, worked) = sending.export(run).await;
             match self.note(run, exported, sending.sink_name(), pace) {
                 None => {
                     pause = pace.pause_min;
@@ -329,12 +338,12 @@ impl Lane {
 
     /// Lets some time pass, unless somebody is in a hurry.
     async fn linger(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while Instant::now() < until && !self.state.lock().hurry {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => {}
-                () = self.work.notified() => {}
-            }
+        if self.state.lock().hurry {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.hurry.notified() => {}
         }
     }
 
@@ -364,6 +373,7 @@ impl Lane {
     /// Returns once nothing is left to be done, or cannot be done now; and whether all was done.
     async fn drained(&self) -> bool {
         self.state.lock().hurry = true;
+        self.hurry.notify_one();
         self.work.notify_one();
         loop {
             let done = self.done.notified();
@@ -377,35 +387,5 @@ impl Lane {
             }
             done.await;
         }
-    }
-}
-
-/// Returns what comes of some work, and how long it took. What it waited for does not count.
-async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
-    let (mut work, mut took) = (pin!(work), Duration::ZERO);
-    let output = poll_fn(|cx| {
-        let begun = std::time::Instant::now();
-        let polled = work.as_mut().poll(cx);
-        took += begun.elapsed();
-        polled
-    });
-    let output = output.await;
-    (output, took)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn waiting_is_no_work() {
-        let hour = Duration::from_secs(60 * 60);
-        let (slept, worked) = timed(async {
-            let begun = Instant::now();
-            tokio::time::sleep(hour).await;
-            begun.elapsed()
-        })
-        .await;
-        assert!(slept >= hour && worked < hour / 60, "{worked:?}");
     }
 }

@@ -51,6 +51,10 @@ impl Sink for FileSink {
         "file"
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SendError>> {
         Box::pin(async move {
             let mut line = to_json(&batch.spans).map_err(|e| SendError::Refused(e.to_string()))?;

@@ -14,6 +14,11 @@ pub trait Sink: Send + Sync + 'static {
     /// another name.
     fn name(&self) -> &str;
 
+    /// Returns whether this machine does what is asked of it: all the time that it takes is work then.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Takes a batch. When this returns, every span of it is kept.
     ///
     /// # Cancel safety

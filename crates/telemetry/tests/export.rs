@@ -77,6 +77,10 @@ fn of<'a>(spans: impl Iterator<Item = &'a AuditSpan>) -> BTreeMap<Vec<u8>, Vec<u
 }
 
 impl Source for Store {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn records(&self, _: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
         let records = self.records[usize::try_from(from).unwrap()..].to_vec();
         Box::pin(async move { Ok(records) })
@@ -245,7 +249,7 @@ async fn whatever_a_collector_answers_it_has_every_span_in_the_end() {
         let (collector, server) = Collector::start(answers).await;
         let sink = otlp(&server);
         let exporter = exporter(&store, &sink);
-        exporter.notify(run_id());
+        exporter.notify(&[run_id()]);
         until_all(&store, sink.as_ref()).await;
         assert_eq!(collector.kept(), store.expected());
         assert!(exporter.flush(PATIENCE).await);
@@ -265,7 +269,7 @@ async fn a_process_that_dies_between_the_answer_and_the_cursor_sends_the_same_by
         if *store.lost.lock() < 2 {
             until_all(&store, sink.as_ref()).await;
         } else {
-            exporter.notify(run_id());
+            exporter.notify(&[run_id()]);
             exporter.flush(PATIENCE).await;
         }
     }
@@ -284,7 +288,7 @@ async fn a_store_without_cursors_has_each_span_sent_once_by_a_process() {
     // The last entry ends the run, and its trace is not kept any longer.
     for visible in 1..=growing.whole.records.len() {
         *growing.visible.lock() = visible;
-        exporter.notify(run_id());
+        exporter.notify(&[run_id()]);
         assert!(exporter.flush(PATIENCE).await);
     }
     assert_eq!(collector.kept(), growing.whole.expected());
@@ -297,7 +301,7 @@ async fn spans_that_are_refused_are_a_lag_with_a_reason_until_they_are_taken() {
     let (collector, server) = Collector::start(vec![Answer::Status(400); 3]).await;
     let sink = otlp(&server);
     let exporter = exporter(&store, &sink);
-    exporter.notify(run_id());
+    exporter.notify(&[run_id()]);
     assert!(!exporter.flush(PATIENCE).await);
     let stats = exporter.stats();
     assert!(stats[0].refused.as_ref().is_some_and(|why| why.contains("400")), "{stats:?}");
@@ -314,6 +318,10 @@ struct Growing {
 }
 
 impl Source for Growing {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn records(&self, _: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
         let visible = *self.visible.lock();
         let records = self.whole.records[usize::try_from(from).unwrap()..visible].to_vec();
@@ -339,7 +347,7 @@ async fn a_batch_has_at_most_512_spans() {
     let (collector, server) = Collector::start(vec![]).await;
     let sink = otlp(&server);
     let exporter = exporter(&store, &sink);
-    exporter.notify(run_id());
+    exporter.notify(&[run_id()]);
     until_all(&store, sink.as_ref()).await;
     assert_eq!(collector.kept(), store.expected());
     for request in server.received_requests().await.unwrap() {
@@ -361,7 +369,7 @@ async fn a_collector_that_is_down_is_a_lag_and_keeps_nobody_waiting() {
     let sinks: Vec<Arc<dyn Sink>> = vec![sink, Arc::new(file)];
     let exporter =
         Exporter::spawn(Arc::clone(&store) as Arc<dyn Source>, sinks, Options::default(), Pace::default());
-    exporter.notify(run_id());
+    exporter.notify(&[run_id()]);
     assert!(!exporter.flush(PATIENCE).await);
     let stats = exporter.stats();
     assert!(stats[0].failing.is_some() && stats[0].runs_behind == 1, "{stats:?}");

@@ -1,6 +1,6 @@
 //! The audit trail of a store: journals as spans, and spans to where they are wanted.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use foreplan_core::id::RunId;
 use foreplan_journal::{Error as JournalError, RunStore, Store};
@@ -9,8 +9,15 @@ use foreplan_telemetry::{
 };
 use foreplan_tracker::Progress;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
+    sync::{
+        Notify,
+        broadcast::{
+            Receiver,
+            error::{RecvError, TryRecvError},
+        },
+    },
     task::JoinHandle,
 };
 
@@ -33,22 +40,29 @@ pub struct Traces {
 /// The exporter of one process.
 pub(crate) struct Trail {
     exporter: Arc<Exporter>,
-    listening: JoinHandle<()>,
+    listening: Mutex<Option<JoinHandle<()>>>,
+    over: Arc<Notify>,
 }
 
 impl Trail {
     /// Begins to export what the tracker records.
     pub(crate) fn begin(store: &Store, progress: Receiver<Progress>, traces: Traces) -> Self {
-        let source = Arc::new(StoreSource(Arc::clone(&store.journal)));
+        let source =
+            Arc::new(StoreSource { journal: Arc::clone(&store.journal), is_local: store.is_local() });
         let exporter = Arc::new(Exporter::spawn(source, traces.sinks, traces.options, traces.pace));
-        let listening = tokio::spawn(listen(Arc::clone(&exporter), progress));
-        Self { exporter, listening }
+        let over = Arc::new(Notify::new());
+        let listening = tokio::spawn(listen(Arc::clone(&exporter), progress, Arc::clone(&over)));
+        Self { exporter, listening: Mutex::new(Some(listening)), over }
     }
 
     /// Sends what is left of these runs, as long as that takes no longer than a moment.
     pub(crate) async fn finish(&self, runs: &[RunId]) {
-        self.listening.abort();
-        runs.iter().for_each(|run| self.exporter.notify(*run));
+        self.over.notify_one();
+        let listening = self.listening.lock().take();
+        if let Some(Err(error)) = futures::future::OptionFuture::from(listening).await {
+            tracing::warn!(%error, "nobody listened to what the tracker told");
+        }
+        self.exporter.notify(runs);
         if !self.exporter.flush(FLUSH_WAIT).await {
             tracing::warn!("some spans were not exported in time; the journal keeps them");
         }
@@ -62,18 +76,51 @@ impl Trail {
 /// How often the store is asked for what no process has exported: runs of one that died.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
-async fn listen(exporter: Arc<Exporter>, mut progress: Receiver<Progress>) {
+/// How long the tracker tells before anybody listens again: waking up for each entry of a busy process
+/// would cost its runs more than the export.
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
+
+async fn listen(exporter: Arc<Exporter>, mut progress: Receiver<Progress>, over: Arc<Notify>) {
     let mut looks = tokio::time::interval(CATCH_UP);
     looks.tick().await;
-    loop {
-        tokio::select! {
-            told = progress.recv() => match told {
-                Ok(told) => exporter.notify(told.run),
-                Err(RecvError::Lagged(_)) => exporter.catch_up(),
-                Err(RecvError::Closed) => return,
-            },
-            _ = looks.tick() => exporter.catch_up(),
+    let mut told = HashSet::new();
+    let mut is_over = false;
+    while !is_over {
+        let mut next = tokio::select! {
+            next = progress.recv() => next.map_err(missed),
+            _ = looks.tick() => {
+                exporter.catch_up();
+                continue;
+            }
+            () = over.notified() => {
+                is_over = true;
+                progress.try_recv()
+            }
+        };
+        loop {
+            match next {
+                Ok(one) => drop(told.insert(one.run)),
+                Err(TryRecvError::Lagged(_)) => exporter.catch_up(),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Closed) => {
+                    is_over = true;
+                    break;
+                }
+            }
+            next = progress.try_recv();
         }
+        let runs: Vec<RunId> = told.drain().collect();
+        exporter.notify(&runs);
+        if !is_over {
+            tokio::time::sleep(LISTEN_PAUSE).await;
+        }
+    }
+}
+
+fn missed(error: RecvError) -> TryRecvError {
+    match error {
+        RecvError::Closed => TryRecvError::Closed,
+        RecvError::Lagged(entries) => TryRecvError::Lagged(entries),
     }
 }
 
@@ -108,15 +155,22 @@ impl System {
 }
 
 /// A store, as an exporter sees it.
-struct StoreSource(Arc<dyn RunStore>);
+struct StoreSource {
+    journal: Arc<dyn RunStore>,
+    is_local: bool,
+}
 
 impl Source for StoreSource {
+    fn is_local(&self) -> bool {
+        self.is_local
+    }
+
     fn records(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
-        Box::pin(async move { records(self.0.as_ref(), run, from).await.map_err(|e| source_error(&e)) })
+        Box::pin(async move { records(self.journal.as_ref(), run, from).await.map_err(|e| source_error(&e)) })
     }
 
     fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, SourceError>> {
-        Box::pin(async move { self.0.cursor(sink, run).await.map_err(|e| source_error(&e)) })
+        Box::pin(async move { self.journal.cursor(sink, run).await.map_err(|e| source_error(&e)) })
     }
 
     fn advance<'a>(
@@ -126,14 +180,14 @@ impl Source for StoreSource {
         from: u64,
         to: u64,
     ) -> BoxFuture<'a, Result<(), SourceError>> {
-        Box::pin(
-            async move { self.0.advance(sink, run, from, to).await.map(drop).map_err(|e| source_error(&e)) },
-        )
+        Box::pin(async move {
+            self.journal.advance(sink, run, from, to).await.map(drop).map_err(|e| source_error(&e))
+        })
     }
 
     fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>> {
         Box::pin(async move {
-            let behind = self.0.behind(sink, limit).await.map_err(|e| source_error(&e))?;
+            let behind = self.journal.behind(sink, limit).await.map_err(|e| source_error(&e))?;
             Ok(behind.into_iter().map(|b| Lag { run: b.run, sent: b.sent, entries: b.entries }).collect())
         })
     }

@@ -7,6 +7,9 @@ use crate::Record;
 
 /// Journals, and how far each sink has come. Implemented where stores are wired.
 pub trait Source: Send + Sync + 'static {
+    /// Returns whether this machine does what is asked of it: all the time that it takes is work then.
+    fn is_local(&self) -> bool;
+
     /// Returns a run's entries from `from` on.
     ///
     /// # Errors
