@@ -87,7 +87,9 @@ fn unusable(error: String) -> Failure {
 /// Says what was not exported, and that nothing is lost by that.
 pub(crate) fn tell(output: &mut Output, system: &System) {
     for stats in system.trace_stats() {
-        if let Some(why) = stats.failing {
+        let is_late = stats.runs_behind > 0 && stats.refused.is_none();
+        let late = is_late.then(|| "it did not take everything in time".to_owned());
+        if let Some(why) = stats.failing.or(late) {
             output.note(&format!("note: the trace was not exported to {}: {why}", stats.sink));
             output.note("the journal keeps it, and the next command sends it");
         }

@@ -1,6 +1,6 @@
 //! `audit` over spans: written to a file, shown as a tree, compared with what Jaeger holds.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use foreplan_core::id::RunId;
 use foreplan_telemetry::jaeger::{self, Difference, What};
@@ -9,10 +9,14 @@ use crate::cli::{
     error::Failure,
     exit::Exit,
     lines::{DifferenceLine, JaegerLine},
+    output::now,
     paint::{Tone, clean, clean_lines, count},
     session::Session,
     traces,
 };
+
+/// How long spans may be on their way: an exporter gathers them, and lets runs go first.
+const ON_THEIR_WAY: Duration = Duration::from_secs(10);
 
 /// Differences that a person is shown; `--json` has them all.
 const SHOWN_MAX: usize = 20;
@@ -42,6 +46,9 @@ pub(super) async fn agree(session: &mut Session, run: RunId, url: &str) -> Resul
     let differences =
         jaeger::compare(&spans, held.as_deref().unwrap_or_default()).map_err(|e| unwritten(&e))?;
     let agrees = differences.is_empty();
+    if !agrees && differences.iter().all(|one| one.what == What::Missing) && is_fresh(session, run).await? {
+        session.output.note("note: something happened a moment ago; its spans may still be on their way");
+    }
     if session.output.is_json() {
         let differences = differences.iter().map(line).collect();
         let held: BTreeSet<_> =
@@ -51,6 +58,12 @@ pub(super) async fn agree(session: &mut Session, run: RunId, url: &str) -> Resul
         session.output.result(&said(session, run, spans.len(), held.is_some(), &differences));
     }
     Ok(if agrees { Exit::Ok } else { Exit::Corrupt })
+}
+
+/// Returns whether the run's newest entry is so young that its spans need not be everywhere yet.
+async fn is_fresh(session: &mut Session, run: RunId) -> Result<bool, Failure> {
+    let newest = session.entries(run).await?.last().map_or(0, |entry| entry.at.0);
+    Ok(i64::try_from(ON_THEIR_WAY.as_micros()).is_ok_and(|micros| now().0.saturating_sub(newest) < micros))
 }
 
 fn said(session: &Session, run: RunId, spans: usize, is_known: bool, differences: &[Difference]) -> String {
