@@ -1,11 +1,13 @@
 //! What the end-to-end tests share: the real binary on copies of real projects.
 
+mod collector;
 mod deployment;
 mod jaeger;
 pub mod manifests;
 mod proxy;
 pub mod python;
 mod raw;
+mod spans;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,10 +18,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use collector::{Answer, Collector};
 pub use deployment::{Deployment, Serving, serve};
 pub use jaeger::Jaeger;
 pub use proxy::Proxy;
 pub use raw::{Raw, Taken};
+pub use spans::{arranged, golden, span_tree};
 
 /// A copy of an example, with the binary that is under test.
 pub struct Project {

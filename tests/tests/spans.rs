@@ -1,42 +1,11 @@
 //! The span tree of each example, as files that a person has read.
 
-use std::path::Path;
-
 use foreplan_testkit::{Normalizer, assert_golden};
-use foreplan_tests::Project;
+use foreplan_tests::{Project, golden, span_tree};
 use serde_json::Value;
 
-/// Returns the trace of the newest run without what differs from run to run. Steps that run side by
-/// side may end in any order, so branches are ordered by their text.
 fn spans(project: &Project) -> String {
-    let shown = project.foreplan(&["audit", "last", "--spans"]);
-    assert_eq!(shown.code, 0, "{}", shown.stderr);
-    let text = Normalizer::new().apply(&shown.stdout);
-    let (mut blocks, mut root): (Vec<String>, _) = (Vec::new(), String::new());
-    for line in text.lines() {
-        let line = without_worker(line);
-        let inner = line.strip_prefix("├─ ").or_else(|| line.strip_prefix("└─ "));
-        let below = line.strip_prefix("│  ").or_else(|| line.strip_prefix("   "));
-        match (inner, below, blocks.last_mut()) {
-            (Some(inner), _, _) => blocks.push(format!("- {inner}\n")),
-            (None, Some(below), Some(block)) => block.push_str(&format!("  {below}\n")),
-            _ => root.push_str(&format!("{line}\n")),
-        }
-    }
-    blocks.sort();
-    root + &blocks.concat()
-}
-
-fn without_worker(line: &str) -> String {
-    let words = line.split("  ").map(|word| match word.split_once("worker=") {
-        Some((before, name)) => format!("{before}worker={}/N", name.split('/').next().unwrap_or_default()),
-        None => word.to_owned(),
-    });
-    words.collect::<Vec<_>>().join("  ")
-}
-
-fn golden(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+    span_tree(project, "last", &mut Normalizer::new())
 }
 
 #[test]
@@ -68,6 +37,65 @@ fn python_rest_api() {
     let done = project.foreplan(&["run", "--approve", "auto"]);
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert_golden(golden("python-rest-api.txt"), &spans(&project));
+}
+
+#[test]
+fn adoption_report_by_models() {
+    let project = Project::example("adoption-report");
+    let done = project.foreplan(&["run", "--replay-models", "session.jsonl"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_golden(golden("adoption-report.txt"), &spans(&project));
+}
+
+const GOALS: &str = r#"
+goal = "Print the map"
+[project]
+name = "maps"
+[planner]
+kind = "runbook"
+plan = "plan.json"
+[[tools.command]]
+name = "draw"
+description = "Draw the map of a city"
+command = ["sh", "-c", "[ -e city ] || exit 1; printf '{\"map\": \"a map\"}'"]
+input = { city = "string" }
+output = { map = "string" }
+effect = "read"
+env = ["PATH"]
+[[tools.command]]
+name = "print"
+description = "Print a map"
+command = ["sh", "-c", "printf '{\"printed\": true}'"]
+input = { map = "string" }
+output = { printed = "boolean" }
+effect = "irreversible"
+env = ["PATH"]
+"#;
+
+const GOALS_PLAN: &str = r#"{ "format": 1, "steps": [
+  { "id": "sub", "title": "Get the map printed", "input": { "city": "Bern" },
+    "goal": { "text": "Print the map of the city", "produce": ["printed"] }, "on_failure": { "attempts": 1, "then": "fail" } } ],
+  "result": { "$ref": "sub" } }"#;
+
+#[test]
+fn a_child_run_has_a_trace_of_its_own_and_both_lead_to_each_other() {
+    let project = Project::empty();
+    project.write("foreplan.toml", GOALS);
+    project.write("plan.json", GOALS_PLAN);
+    project.write("city", "");
+    let done = project.foreplan(&["run", "--approve", "auto"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let listed = project.foreplan(&["runs", "--json"]).stdout;
+    let lines = listed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let runs: Vec<String> = lines.filter_map(|line| Some(line["run"].as_str()?.to_owned())).collect();
+    let id = |is_child: bool| {
+        let found = runs.iter().find(|run| project.show(run)["parent"].is_null() != is_child);
+        found.unwrap_or_else(|| panic!("{listed}")).clone()
+    };
+    let (parent, child) = (id(false), id(true));
+    let mut normalizer = Normalizer::new();
+    let trees = [parent, child].map(|run| span_tree(&project, &run, &mut normalizer));
+    assert_golden(golden("goal.txt"), &trees.join("\n"));
 }
 
 #[test]

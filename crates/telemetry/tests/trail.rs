@@ -15,10 +15,11 @@ use std::{
 use foreplan_core::{
     digest::Digest,
     event::Entry,
-    goal::{Approval, ApprovalMode},
+    goal::{Approval, ApprovalMode, Parent},
     input::{CommandKind, Resolution},
     payload::Output,
     policy::ReplanDecision,
+    trace::SpanId,
 };
 use foreplan_telemetry::{AuditSpan, Options, Record, Redact, Trace, derive, to_json, tree};
 use serde_json::json;
@@ -110,11 +111,17 @@ fn journals() -> Vec<(&'static str, Harness)> {
     verified.permit("pay", 1);
     verified.takeover();
     verified.ok_with("pay", 2, support::happened(true));
+    let (mut goal, _) =
+        Harness::started(spec(), &json!([{"id": "a", "goal": {"text": "the planted secret"}}]));
+    goal.child("a", 1, true);
+    goal.fails("a", 1, hopeless());
+    goal.decide(ReplanDecision::Fail { reason: "the planted secret".to_owned() }, None);
     let (mut unplanned, _) = Harness::submit(spec());
     unplanned.cancel();
     vec![
         ("eventful", eventful()),
         ("unplanned", unplanned),
+        ("goal", goal),
         ("cancelled", cancelled),
         ("rejected", rejected),
         ("patched", patched),
@@ -184,7 +191,7 @@ fn ids_are_unique_and_parents_and_links_lead_to_spans_of_the_trace() {
                 "{name}: parent of {}",
                 span.name
             );
-            for link in &span.links {
+            for link in span.links.iter().filter(|link| link.trace_id == span.trace_id) {
                 assert!(
                     ids.contains(link.span_id.as_slice()),
                     "{name}: a link of {}\n{}",
@@ -236,6 +243,36 @@ fn a_lost_worker_has_one_span_and_the_next_attempt_links_to_it() {
     assert_eq!(lost.len(), 1, "{}", tree(&spans));
     let next = spans.iter().find(|s| s.span.links.iter().any(|l| l.span_id == lost[0].span.span_id));
     assert_eq!(next.and_then(|s| s.text("foreplan.outcome")), Some("succeeded"));
+}
+
+#[test]
+fn a_child_run_and_its_step_link_to_each_other_and_the_wait_for_it_is_shown() {
+    let plan = json!([{"id": "a", "goal": {"text": "find it"}}]);
+    let (mut h, _) = Harness::started(spec(), &plan);
+    h.child("a", 1, true);
+    h.child("a", 1, false);
+    h.ok("a", 1);
+    let spans = spans(&h);
+    let child = run_id().child(&support::id("a"), 1);
+    let attempt = spans.iter().find(|s| s.text("foreplan.step") == Some("a")).unwrap();
+    let out: Vec<_> = attempt.span.links.iter().filter(|l| l.trace_id != attempt.span.trace_id).collect();
+    assert_eq!(out.len(), 1, "{}", tree(&spans));
+    assert_eq!(
+        (&out[0].trace_id[..], &out[0].span_id[..]),
+        (&child.0.as_bytes()[..], &SpanId::root(child).0[..])
+    );
+    assert_eq!(attempt.text("foreplan.child_run"), Some(child.to_string().as_str()));
+    let workflow = spans.iter().find(|s| s.span.name.starts_with("invoke_workflow")).unwrap();
+    let notes: Vec<&str> = workflow.span.events.iter().map(|e| e.name.as_str()).collect();
+    assert!(notes.contains(&"child run waits") && notes.contains(&"child run goes on"), "{notes:?}");
+
+    let parent = Parent { run: run_id(), step: support::id("a"), attempt: 1 };
+    let spec = foreplan_core::goal::RunSpec { parent: Some(parent), ..spec() };
+    let (h, _) = Harness::started(spec, &json!([{"id": "b", "tool": "read"}]));
+    let root = &self::spans(&h)[0].span;
+    let back = &root.links[0];
+    let attempt = SpanId::attempt(run_id(), &support::id("a"), 1);
+    assert_eq!((&back.trace_id[..], &back.span_id[..]), (&run_id().0.as_bytes()[..], &attempt.0[..]));
 }
 
 #[test]
