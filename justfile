@@ -20,6 +20,10 @@ test:
 golden-update:
     UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo test -p foreplan -p foreplan-telemetry -p foreplan-tests
 
+# Draw the pictures of docs/audit.md again, from a run over NATS
+picture:
+    FOREPLAN_PICTURE=1 cargo test --workspace --test picture
+
 # Build Jaeger, outside of the clone, for the tests that read traces back
 jaeger:
     sh deploy/jaeger.sh
