@@ -5,7 +5,7 @@
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use foreplan_core::{id::RunId, input::Command, time::Timestamp};
-use foreplan_journal::{Claim, Error, Outcome, Pruned, Report, RunRecord, RunStore, Stats, Stored};
+use foreplan_journal::{Claim, Error, Head, Outcome, Pruned, Report, RunRecord, RunStore, Stats, Stored};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
@@ -94,9 +94,10 @@ impl RunStore for NatsJournal {
 
     fn verify(&self, run: RunId) -> BoxFuture<'_, Result<Report, Error>> {
         Box::pin(async move {
-            let head = self.inner.find(run).await?.ok_or(Error::NoRun(run))?.head;
-            let mut stored = self.export(run).await?;
-            stored.retain(|one| one.seq <= head.seq);
+            let stored = self.export(run).await?;
+            // The index is what the last entry says of itself.
+            let last = stored.last().ok_or(Error::NoRun(run))?;
+            let head = Head { seq: last.seq, hash: Some(last.hash) };
             Ok(Report::of(run, &stored, head))
         })
     }

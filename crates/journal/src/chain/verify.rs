@@ -45,7 +45,7 @@ pub struct Part<'a> {
     pub from: u64,
     /// The hash that is kept for the entry before it.
     pub before: Option<Digest>,
-    /// The entries, by rising sequence.
+    /// The entries, in the order in which they are kept.
     pub stored: &'a [Stored],
     /// The end that the index knows.
     pub head: Head,
@@ -60,6 +60,10 @@ pub(crate) fn first_fault(part: Part<'_>) -> Option<Fault> {
     let Part { from, before, stored, head } = part;
     let mut first = None;
     let mut fault = |seq, reason: String| first = Some(Fault { seq, reason });
+    if let Some(pair) = stored.windows(2).find(|pair| pair[1].seq <= pair[0].seq) {
+        fault(pair[0].seq + 1, format!("entry {} stands in its place", pair[1].seq));
+        return first;
+    }
     let inside = stored.partition_point(|s| s.seq <= head.seq);
     if let Some(extra) = stored.get(inside) {
         fault(extra.seq, format!("it stands behind entry {}, the last that the index knows", head.seq));
