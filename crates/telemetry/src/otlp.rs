@@ -1,12 +1,15 @@
 //! OTLP over HTTP, in protobuf: collectors, and Jaeger itself.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Certificate, Client, Response, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
@@ -29,6 +32,8 @@ pub struct Settings {
     pub url: String,
     /// Headers of each request: they may hold secrets.
     pub headers: Vec<(String, String)>,
+    /// A file with certificates, as PEM, that are trusted beside those of the system.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Settings {
@@ -47,8 +52,7 @@ impl Settings {
         let whole = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         let of_base = |base: String| format!("{}/v1/traces", base.trim_end_matches('/'));
         let Some(url) = whole.or_else(|| base().map(of_base)) else { return Ok(None) };
-        let headers = set("OTEL_EXPORTER_OTLP_TRACES_HEADERS").or_else(|| set("OTEL_EXPORTER_OTLP_HEADERS"));
-        Ok(Some(Self { url, headers: parse_headers(headers.as_deref().unwrap_or_default())? }))
+        Self::of("TRACES", url, set).map(Some)
     }
 }
 
@@ -70,8 +74,17 @@ impl Settings {
         let whole = set("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
         let url = whole.or_else(|| base().filter(|_| is_wanted).map(of_base));
         let Some(url) = url else { return Ok(None) };
-        let headers = set("OTEL_EXPORTER_OTLP_METRICS_HEADERS").or_else(|| set("OTEL_EXPORTER_OTLP_HEADERS"));
-        Ok(Some(Self { url, headers: parse_headers(headers.as_deref().unwrap_or_default())? }))
+        Self::of("METRICS", url, set).map(Some)
+    }
+
+    /// Reads what goes with a URL: the variables of this signal go before those of all.
+    fn of(signal: &str, url: String, set: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let either = |what: &str| {
+            let own = set(&format!("OTEL_EXPORTER_OTLP_{signal}_{what}"));
+            own.or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{what}")))
+        };
+        let headers = parse_headers(either("HEADERS").as_deref().unwrap_or_default())?;
+        Ok(Self { url, headers, certificate: either("CERTIFICATE").map(PathBuf::from) })
     }
 }
 
@@ -115,7 +128,7 @@ impl OtlpSink {
     ///
     /// # Errors
     ///
-    /// If the URL or a header cannot be used.
+    /// If the URL, a header or the certificate cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         Self::with_timeout(settings, TIMEOUT)
     }
@@ -124,7 +137,7 @@ impl OtlpSink {
     ///
     /// # Errors
     ///
-    /// If the URL or a header cannot be used.
+    /// If the URL, a header or the certificate cannot be used.
     pub fn with_timeout(settings: &Settings, timeout: Duration) -> Result<Self, String> {
         let url = Url::parse(&settings.url).map_err(|e| format!("`{}` is no URL: {e}", settings.url))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -139,7 +152,10 @@ impl OtlpSink {
             value.set_sensitive(true);
             headers.insert(known, value);
         }
-        let client = Client::builder().timeout(timeout).redirect(Policy::none()).default_headers(headers);
+        let mut client = Client::builder().timeout(timeout).redirect(Policy::none()).default_headers(headers);
+        if let Some(path) = &settings.certificate {
+            client = client.tls_certs_merge(trusted(path)?);
+        }
         let client = client.build().map_err(|e| e.to_string())?;
         let port = url.port_or_known_default().unwrap_or_default();
         let name = format!("otlp {}:{port}{}", url.host_str().unwrap_or_default(), url.path());
@@ -169,6 +185,14 @@ impl Sink for OtlpSink {
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SendError>> {
         Box::pin(self.post(batch.to_protobuf()))
     }
+}
+
+/// Reads certificates.
+fn trusted(path: &Path) -> Result<Vec<Certificate>, String> {
+    let unusable = |why: String| format!("the certificate `{}` cannot be used: {why}", path.display());
+    let pem = std::fs::read(path).map_err(|e| unusable(e.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| unusable(e.to_string()))?;
+    if certificates.is_empty() { Err(unusable("it holds none".to_owned())) } else { Ok(certificates) }
 }
 
 async fn judge(response: Response) -> Result<(), SendError> {

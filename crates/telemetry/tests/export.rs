@@ -213,7 +213,7 @@ impl Respond for Collector {
 
 fn otlp(server: &MockServer) -> Arc<dyn Sink> {
     let url = format!("{}/v1/traces", server.uri());
-    let settings = OtlpSettings { url, headers: Vec::new() };
+    let settings = OtlpSettings { url, headers: Vec::new(), certificate: None };
     Arc::new(OtlpSink::with_timeout(&settings, Duration::from_millis(300)).unwrap())
 }
 
@@ -361,7 +361,11 @@ async fn a_batch_has_at_most_512_spans() {
 #[tokio::test]
 async fn a_collector_that_is_down_is_a_lag_and_keeps_nobody_waiting() {
     let store = Store::new(3);
-    let settings = OtlpSettings { url: "http://127.0.0.1:1/v1/traces".to_owned(), headers: Vec::new() };
+    let settings = OtlpSettings {
+        url: "http://127.0.0.1:1/v1/traces".to_owned(),
+        headers: Vec::new(),
+        certificate: None,
+    };
     let sink: Arc<dyn Sink> = Arc::new(OtlpSink::new(&settings).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let file = FileSink::new(folder.path().join("traces"));
