@@ -134,6 +134,15 @@ fn a_run_is_decided_again_as_it_is_on_record_and_otherwise_by_another_policy() {
 }
 
 #[test]
+fn a_model_that_was_asked_with_another_prompt_might_answer_otherwise_now() {
+    let project = Project::example("adoption-report");
+    let done = project.foreplan(&["run", "--replay-models", "session.jsonl"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let same = project.foreplan(&["replay", "last"]);
+    assert_eq!((same.code, same.stdout.lines().count()), (0, 1), "{same:?}");
+}
+
+#[test]
 fn what_a_project_redacts_is_shown_and_exported_nowhere() {
     let project = Project::example("support-report");
     let text = project.read("foreplan.toml") + "\n[telemetry]\ncontent = true\nredact = [\"refund\"]\n";

@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     action::{Action, Trigger},
     budget::Limits,
+    call::{Call, Purpose, Target},
+    digest::Digest,
     event::{Entry, Event},
     goal::{ApprovalMode, RunSpec},
     id::RunId,
@@ -63,6 +65,53 @@ pub enum What {
         /// What the rules say now.
         now: String,
     },
+}
+
+/// A call of a model with a prompt that this program does not have any more: what the model would
+/// answer now, nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reworded {
+    /// The entry that has the answer.
+    pub seq: u64,
+    /// What the model was asked for.
+    pub purpose: Purpose,
+    /// Which model was asked.
+    pub model: String,
+    /// The digest of the prompt.
+    pub prompt: Digest,
+}
+
+/// Returns what models were asked with other prompts than these, once for each entry and prompt.
+#[must_use]
+pub fn reworded(entries: &[Arc<Entry>], prompts: &[Digest]) -> Vec<Reworded> {
+    let mut found: Vec<Reworded> = Vec::new();
+    for entry in entries {
+        for call in calls(&entry.cause) {
+            let Target::Model(call) = &call.target else { continue };
+            let (seq, purpose, prompt) = (entry.seq, call.purpose, call.prompt);
+            let is_known = prompts.contains(&prompt);
+            if !is_known && !found.iter().any(|one| one.seq == seq && one.prompt == prompt) {
+                found.push(Reworded { seq, purpose, model: call.model.clone(), prompt });
+            }
+        }
+    }
+    found
+}
+
+fn calls(cause: &Input) -> &[Call] {
+    match cause {
+        Input::Planned(reply) => &reply.calls,
+        Input::Replanned(reply) => &reply.calls,
+        Input::Result(reply) => &reply.calls,
+        Input::Reviewed(reply) => &reply.calls,
+        Input::Submit { .. }
+        | Input::Evaluated { .. }
+        | Input::Permit { .. }
+        | Input::Child { .. }
+        | Input::Command(_)
+        | Input::Wake
+        | Input::Takeover { .. } => &[],
+    }
 }
 
 /// Decides every entry of a journal again. Returns those that would be others, in order; none, if the

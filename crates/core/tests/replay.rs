@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use foreplan_core::{
     budget::Limits,
+    call::{Call, ModelCall, Purpose, Target, Tokens},
+    digest::Digest,
     event::{Entry, Event},
     goal::ApprovalMode,
-    input::CommandKind,
+    input::{AttemptOutcome, CommandKind, Input},
+    payload::Output,
     policy::{ReplanDecision, ReplanPolicy, Rule},
-    replay::{Otherwise, Policy, What, replay},
+    replay::{self, Otherwise, Policy, Reworded, What, replay},
 };
 use serde_json::json;
 use support::{Harness, broken, hopeless, run_id, spec};
@@ -102,4 +105,41 @@ fn rules_that_were_changed_say_what_they_would_have_decided() {
         _ => None,
     });
     assert_eq!(rules, Some(("test decided retry", "skip")), "{found:?}");
+}
+
+#[test]
+fn answers_to_prompts_that_are_others_now_are_named_once_for_each_entry() {
+    let (mut h, _) = Harness::started(spec(), &json!([{"id": "a", "tool": "read"}]));
+    let call = |prompt: u8| Call {
+        started_at: h.now,
+        ended_at: h.now,
+        target: Target::Model(Box::new(ModelCall {
+            model: "local/qwen".to_owned(),
+            purpose: Purpose::Act,
+            answered_by: None,
+            prompt: Digest([prompt; 32]),
+            request: Digest([9; 32]),
+            answer: None,
+            finish: None,
+            tokens: Tokens::default(),
+            cost_microusd: 0,
+            retries: 0,
+        })),
+        failure: None,
+    };
+    let calls = [1, 2, 1, 3].map(call).to_vec();
+    let mut reply = h.reply("a", 1, AttemptOutcome::Output(Output::inline(json!(1))));
+    reply.calls = calls;
+    h.handle(Input::Result(reply));
+    let entries = entries(&h);
+    let seq = entries.last().unwrap().seq;
+    let reworded = |seq, prompt: u8| Reworded {
+        seq,
+        purpose: Purpose::Act,
+        model: "local/qwen".to_owned(),
+        prompt: Digest([prompt; 32]),
+    };
+    let today = [Digest([2; 32])];
+    assert_eq!(replay::reworded(&entries, &today), [reworded(seq, 1), reworded(seq, 3)]);
+    assert_eq!(replay::reworded(&entries, &[1, 2, 3].map(|prompt| Digest([prompt; 32]))), []);
 }

@@ -25,6 +25,7 @@ mod payload;
 mod pool;
 mod worker;
 
+pub use agent::prompt;
 pub use clock::{Clock, system_clock};
 pub use executor::{Error, Executor, ExecutorHandle, Logs, Options};
 pub use payload::OUTPUT_BYTES_MAX;

@@ -25,3 +25,9 @@ pub use model::{ModelPlanner, REPAIRS_MAX};
 pub use planner::{Planned, Planner, Planners};
 pub use review::{ModelReviewer, Reviewed, Reviewer, spawn_reviewer};
 pub use runbook::Runbook;
+
+/// Returns the digests of the prompts of planners and reviewers.
+#[must_use]
+pub fn prompts() -> [foreplan_core::digest::Digest; 3] {
+    [model::PROMPT, review::OF_PLANS, review::OF_OUTPUTS].map(|prompt| prompt.digest())
+}

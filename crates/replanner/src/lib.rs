@@ -26,3 +26,9 @@ pub use chain::Replanners;
 pub use derive::Derive;
 pub use model::ModelReplanner;
 pub use replanner::{Replanned, Replanner};
+
+/// Returns the digest of the replanner's prompt.
+#[must_use]
+pub fn prompt() -> foreplan_core::digest::Digest {
+    model::PROMPT.digest()
+}

@@ -37,7 +37,7 @@ use crate::{Replanned, Replanner};
 const REPAIRS_MAX: u32 = 1;
 
 /// What replanning models are told.
-const PROMPT: Prompt = Prompt {
+pub(crate) const PROMPT: Prompt = Prompt {
     system: include_str!("../prompts/replan.system.txt"),
     user: include_str!("../prompts/replan.user.txt"),
 };

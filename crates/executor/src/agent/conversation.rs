@@ -22,7 +22,7 @@ pub(super) const TEXT_BYTES_MAX: usize = 8 * 1024;
 /// The tool with which a model reads on.
 pub(super) const READ_MORE: &str = "read_more";
 
-static PROMPT: LazyLock<Digest> = LazyLock::new(|| Digest::of_bytes(TEMPLATE.as_bytes()));
+pub(super) static PROMPT: LazyLock<Digest> = LazyLock::new(|| Digest::of_bytes(TEMPLATE.as_bytes()));
 
 /// A conversation about one step.
 pub(super) struct Conversation {

@@ -33,6 +33,12 @@ use crate::{
     worker::{StepWorker, Wanted, cancelled, overdue},
 };
 
+/// Returns the digest of the prompt of agent steps.
+#[must_use]
+pub fn prompt() -> Digest {
+    *conversation::PROMPT
+}
+
 /// Answers that do not fit and may be corrected: a model that errs twice errs again.
 const CORRECTIONS_MAX: u32 = 1;
 

@@ -1,6 +1,8 @@
 //! The lines of `--json`: a contract. Fields are added, never changed.
 
 use foreplan_core::{
+    call::Purpose,
+    digest::Digest,
     envelope::Envelope,
     finding::Finding,
     id::{RunId, StepId},
@@ -162,6 +164,20 @@ pub struct OtherwiseLine {
     pub now: String,
 }
 
+/// A call of a model with a prompt that is another one now: what it would answer, nobody knows.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "reworded")]
+pub struct RewordedLine {
+    /// The entry.
+    pub seq: u64,
+    /// What the model was asked for.
+    pub purpose: Purpose,
+    /// Which model was asked.
+    pub model: String,
+    /// The digest of the prompt on record.
+    pub prompt: Digest,
+}
+
 /// The last line of `replay`.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename = "replay")]
@@ -170,6 +186,8 @@ pub struct ReplayLine {
     pub entries: usize,
     /// How many of the decisions would be others.
     pub otherwise: usize,
+    /// How many answers of models were asked for with other prompts than today's.
+    pub reworded: usize,
 }
 
 /// Whether Jaeger holds what the journal says.

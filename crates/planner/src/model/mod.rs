@@ -35,7 +35,7 @@ use crate::{Planned, Planner};
 pub const REPAIRS_MAX: u32 = 2;
 
 /// What planning models are told.
-const PROMPT: Prompt = Prompt {
+pub(crate) const PROMPT: Prompt = Prompt {
     system: include_str!("../../prompts/plan.system.txt"),
     user: include_str!("../../prompts/plan.user.txt"),
 };

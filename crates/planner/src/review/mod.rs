@@ -22,6 +22,7 @@ use foreplan_protocol::{Message, Reply, ReviewRequest, Subject};
 use futures::future::{BoxFuture, FutureExt as _};
 
 pub use model::ModelReviewer;
+pub(crate) use model::{OF_OUTPUTS, OF_PLANS};
 
 /// Judges plans and outputs.
 pub trait Reviewer: Send + Sync + 'static {

@@ -29,13 +29,13 @@ const REPAIRS_MAX: u32 = 1;
 const SHOWN_CHARS_MAX: usize = 24_000;
 
 /// What reviewers of plans are told.
-const OF_PLANS: Prompt = Prompt {
+pub(crate) const OF_PLANS: Prompt = Prompt {
     system: include_str!("../../prompts/review-plan.system.txt"),
     user: include_str!("../../prompts/review-plan.user.txt"),
 };
 
 /// What reviewers of outputs are told.
-const OF_OUTPUTS: Prompt = Prompt {
+pub(crate) const OF_OUTPUTS: Prompt = Prompt {
     system: include_str!("../../prompts/review-output.system.txt"),
     user: include_str!("../../prompts/review-output.user.txt"),
 };

@@ -1,16 +1,18 @@
 //! `replay`: every decision of a run made again, with what was recorded.
 
 use foreplan_core::{
+    call::Purpose,
+    digest::Digest,
     event::Event,
-    replay::{self, Otherwise, Policy, What},
+    replay::{self, Otherwise, Policy, Reworded, What},
 };
 
 use crate::cli::{
     args::ReplayArgs,
     error::Failure,
     exit::Exit,
-    lines::{OtherwiseLine, ReplayLine},
-    paint::{Tone, clean, count},
+    lines::{OtherwiseLine, ReplayLine, RewordedLine},
+    paint::{Tone, clean, clean_lines, count},
     session::Session,
 };
 
@@ -30,16 +32,43 @@ pub(crate) async fn replay(session: &mut Session, args: &ReplayArgs) -> Result<E
     let decided = entries.clone();
     let found = tokio::task::spawn_blocking(move || replay::replay(run, &decided, policy.as_ref())).await;
     let found = found.map_err(|e| Failure::chain(Exit::Internal, "the run was not decided again", &e))?;
+    let reworded = replay::reworded(&entries, &prompts());
     if session.output.is_json() {
         for one in &found {
             session.output.line(&line(one));
         }
-        session.output.line(&ReplayLine { entries: entries.len(), otherwise: found.len() });
+        for Reworded { seq, purpose, model, prompt } in reworded.iter().cloned() {
+            session.output.line(&RewordedLine { seq, purpose, model, prompt });
+        }
+        let (otherwise, reworded) = (found.len(), reworded.len());
+        session.output.line(&ReplayLine { entries: entries.len(), otherwise, reworded });
     } else {
         session.output.result(&said(session, entries.len(), &found, args.policy));
+        for one in &reworded {
+            session.output.result(&clean_lines(&unknown(one)));
+        }
     }
     // Another policy is meant to decide otherwise; the same one must not.
     Ok(if found.is_empty() || args.policy { Exit::Ok } else { Exit::Corrupt })
+}
+
+/// Returns the prompts of this program.
+fn prompts() -> Vec<Digest> {
+    let own = [foreplan_replanner::prompt(), foreplan_executor::prompt()];
+    [foreplan_planner::prompts().as_slice(), &own].concat()
+}
+
+fn unknown(one: &Reworded) -> String {
+    let purpose = match one.purpose {
+        Purpose::Plan => "a plan",
+        Purpose::Act => "an agent step",
+        Purpose::Replan => "a replan",
+        Purpose::Review => "a review",
+    };
+    let Reworded { seq, model, .. } = one;
+    format!(
+        "{seq:>4}  {model} was asked for {purpose} with a prompt that is another one now: its answer might be too\n"
+    )
 }
 
 fn said(session: &Session, entries: usize, found: &[Otherwise], by_policy: bool) -> String {

@@ -13,8 +13,8 @@ use crate::{
         error::Failure,
         exit::Exit,
         lines::{
-            CheckLine, FindingLine, JaegerLine, OtherwiseLine, PlanLine, ProgressLine, ReplayLine, RunLine,
-            StatsLine, ToolLine, VerifyLine,
+            CheckLine, FindingLine, JaegerLine, OtherwiseLine, PlanLine, ProgressLine, ReplayLine,
+            RewordedLine, RunLine, StatsLine, ToolLine, VerifyLine,
         },
         output::{Output, VersionLine},
     },
@@ -49,6 +49,7 @@ const SCHEMAS: &[(&str, Make)] = &[
     ("line.verify", || schema_for!(VerifyLine)),
     ("line.jaeger", || schema_for!(JaegerLine)),
     ("line.otherwise", || schema_for!(OtherwiseLine)),
+    ("line.reworded", || schema_for!(RewordedLine)),
     ("line.replay", || schema_for!(ReplayLine)),
     ("line.tool", || schema_for!(ToolLine)),
 ];
