@@ -49,7 +49,8 @@ fn without_worker(line: &str) -> String {
         // A worker is one of a pool; over NATS its process has a name too.
         Some((before, name)) => match name.rsplit('/').nth(1) {
             Some(pool) => format!("{before}worker={pool}/N"),
-            None => word.to_owned(),
+            None if name.starts_with("run ") => word.to_owned(),
+            None => format!("{before}worker={}-N", name.split('-').next().unwrap_or_default()),
         },
         None => word.to_owned(),
     });

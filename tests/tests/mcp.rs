@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foreplan_tests::{Project, python::python};
+use foreplan_testkit::{Normalizer, assert_golden};
+use foreplan_tests::{Project, golden, python::python, span_tree};
 use serde_json::{Value, json};
 
 /// How long a server may take to listen: the first time its package is fetched.
@@ -93,6 +94,7 @@ fn a_python_function_is_a_tool_as_the_example_shows() {
     assert!(tools.stdout.contains("words__count_words") && tools.stdout.contains("read"), "{tools:?}");
     let run = project.foreplan(&["run"]);
     assert_eq!((run.code, run.stdout.trim()), (0, "4"), "{run:?}");
+    assert_golden(golden("mcp-tools.txt"), &span_tree(&project, "last", &mut Normalizer::new()));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::{path::Path, process::Command};
 
-use foreplan_tests::{Deployment, Done, Project, Serving, done, python::python, serve};
+use foreplan_testkit::{Normalizer, assert_golden};
+use foreplan_tests::{Deployment, Done, Project, Serving, done, golden, python::python, serve, span_tree};
 use serde_json::Value;
 
 struct Example {
@@ -64,6 +65,8 @@ fn a_specialist_in_python_does_a_step_and_a_client_in_python_approves() {
     assert_eq!(verified.code, 0, "{verified:?}");
     let audit = example.project.foreplan(&["audit", run]);
     assert!(audit.stdout.contains("ada.l"), "the record names who approved: {audit:?}");
+    let tree = span_tree(&example.project, run, &mut Normalizer::new());
+    assert_golden(golden("python-specialist.txt"), &tree);
     let again = example.client(&["approve", run]);
     assert_eq!(again.code, 1, "{again:?}");
     assert!(again.stderr.contains("the deployment refuses it"), "{again:?}");
