@@ -10,6 +10,8 @@ mod raw;
 mod spans;
 
 use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -166,6 +168,20 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what} did not come true");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Returns what a process answers under a path.
+///
+/// # Panics
+///
+/// If it does not answer.
+#[must_use]
+pub fn page(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the process answers");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it is asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }
 
 /// Returns what a finished command came to.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use foreplan_tests::{Answer, Collector, Done, Project, wait_until};
+use foreplan_tests::{Answer, Collector, Deployment, Done, Project, page, serve, wait_until};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -109,6 +109,29 @@ fn a_process_that_is_killed_before_the_answer_comes_loses_nothing() {
     let all = expected(&project);
     assert_eq!(sent(&collector), all);
     assert!(before > 0 && collector.spans().len() >= before + all.len(), "what was sent is sent again");
+}
+
+#[test]
+fn an_outage_of_a_deployments_collector_is_a_lag_that_ends() {
+    let collector = Collector::start(Answer::Status(503, "", "later".to_owned()));
+    let deployment = Deployment::start();
+    let agents = deployment.of(Project::empty()).with_env(ENDPOINT, &collector.url());
+    let tracker = serve(&agents, &["--roles", "planner,replanner,tracker", "--listen", "127.0.0.1:0"]);
+    let project = deployment.of(Project::example("support-report"));
+    let _pool = serve(&project, &["--roles", "executor"]);
+    runs(&project);
+    let metric = |name: &str| -> u64 {
+        let metrics = page(&tracker.address(), "/metrics");
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    };
+    let entries = project.show("last")["journal"]["entries"].as_u64().expect("a number");
+    wait_until("the lag is all of the run", || {
+        metric("foreplan_trace_entries_behind{") == entries && metric("foreplan_trace_failures_total{") > 1
+    });
+    collector.answer(Answer::Taken);
+    wait_until("the collector has everything", || metric("foreplan_trace_entries_behind{") == 0);
+    assert_eq!(sent(&collector), expected(&project));
 }
 
 #[test]

@@ -1,13 +1,9 @@
 //! The trace of a run that several processes carried out: read back from a real Jaeger, and compared
 //! with the journal span by span.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use foreplan_tests::{Deployment, Jaeger, Project, Serving, serve, wait_until};
+use foreplan_tests::{Deployment, Jaeger, Project, Serving, page, serve, wait_until};
 use serde_json::Value;
 
 /// Longer than a step takes to be in hand, even on a machine that is busy; then the record is shown.
@@ -117,14 +113,6 @@ fn agrees(client: &Project, jaeger: &Jaeger, run: &str) -> Value {
         last["agrees"] == Value::Bool(true)
     });
     last
-}
-
-fn page(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the process answers");
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it is asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
 }
 
 #[test]

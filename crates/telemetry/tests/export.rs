@@ -277,6 +277,20 @@ async fn a_process_that_dies_between_the_answer_and_the_cursor_sends_the_same_by
     assert!(collector.kept.lock().len() > store.expected().len(), "something was sent twice");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_exporters_of_one_place_send_the_same_bytes() {
+    let store = Store::new(40);
+    let (collector, server) = Collector::start(vec![]).await;
+    let sink = otlp(&server);
+    let both = [exporter(&store, &sink), exporter(&store, &sink)];
+    both.iter().for_each(|one| one.notify(&[run_id()]));
+    for one in &both {
+        assert!(one.flush(PATIENCE).await);
+    }
+    assert_eq!(store.cursor(sink.name(), run_id()).await.unwrap(), store.records.len() as u64);
+    assert_eq!(collector.kept(), store.expected());
+}
+
 #[tokio::test]
 async fn a_store_without_cursors_has_each_span_sent_once_by_a_process() {
     let whole = Store::new(5);

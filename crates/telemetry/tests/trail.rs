@@ -19,9 +19,10 @@ use foreplan_core::{
     input::{CommandKind, Resolution},
     payload::Output,
     policy::ReplanDecision,
+    time::Timestamp,
     trace::SpanId,
 };
-use foreplan_telemetry::{AuditSpan, Options, Record, Redact, Trace, derive, to_json, tree};
+use foreplan_telemetry::{AuditSpan, Options, Record, Redact, Service, Trace, derive, to_json, tree};
 use serde_json::json;
 use support::{Harness, broken, hopeless, run_id, spec};
 
@@ -290,6 +291,25 @@ fn an_approval_that_takes_thirty_hours_is_seen_from_its_first_minute() {
         (approval.text("foreplan.by"), approval.text("foreplan.outcome")),
         (Some("ann"), Some("approved"))
     );
+}
+
+#[test]
+fn a_clock_that_jumps_back_makes_no_span_that_ends_before_it_begins() {
+    let (mut h, _) = Harness::planned(asking(), &json!([{"id": "a", "tool": "read"}]));
+    h.advance(60);
+    h.approve();
+    h.now = Timestamp(h.now.0 - 3_600_000_000);
+    h.go();
+    h.ok("a", 1);
+    assert!(h.run.status().is_ended());
+    let spans = spans(&h);
+    let begun = spans[0].span.start_time_unix_nano;
+    for one in &spans {
+        let span = &one.span;
+        assert!(span.end_time_unix_nano > span.start_time_unix_nano, "{}\n{}", span.name, tree(&spans));
+        let is_own = one.service == Service::Tracker;
+        assert!(!is_own || span.start_time_unix_nano >= begun, "{}\n{}", span.name, tree(&spans));
+    }
 }
 
 #[test]
