@@ -119,7 +119,7 @@ fn kill_amid_a_deployment(effect: &str) {
     );
     let mut child = project.start(&["run", "--approve", "auto", "--json"]);
     let begun = std::time::Instant::now();
-    while project.read("started.log").is_empty() {
+    while project.read("started.log").is_empty() || groups(&project).is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the command does not start");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -132,13 +132,17 @@ fn kill_amid_a_deployment(effect: &str) {
     assert_eq!(started.lines().count(), 2, "two attempts started");
     assert_eq!(project.read("deploy.log").lines().count(), 1, "one of them came to its end");
     let first = started.lines().next().expect("the first one");
-    assert!(!is_running(first), "the first one was ended");
-    let left: Vec<_> = std::fs::read_dir(project.path().join(".foreplan/proc"))
-        .expect("the folder of processes")
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".group"))
-        .collect();
+    assert!(!is_running(first), "the first one, {first}, was not ended: {:?} {resumed:?}", groups(&project));
+    let left = groups(&project);
     assert!(left.is_empty(), "records of commands that have ended: {left:?}");
+}
+
+/// Returns the records of the commands that run.
+#[cfg(target_os = "linux")]
+fn groups(project: &Project) -> Vec<String> {
+    let files = std::fs::read_dir(project.path().join(".foreplan/proc")).into_iter().flatten();
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".group")).collect()
 }
 
 /// Returns whether a process runs; one that has ended and that nobody waited for does not.

@@ -88,8 +88,7 @@ impl Groups {
             if path.extension().is_none_or(|e| e != EXTENSION) {
                 continue;
             }
-            // One that is gone by now was removed by its owner; one that is half written belongs to
-            // an owner who is still there, or who was killed before the command could do anything.
+            // One that is gone by now was removed by its owner.
             let Ok(text) = fs::read(&path) else { continue };
             let Ok(entry) = serde_json::from_slice::<Entry>(&text) else { continue };
             if entry.scope != scope || entry.owner.is_running() {
@@ -105,7 +104,9 @@ impl Groups {
         fs::create_dir_all(&self.dir)?;
         let name = format!("{}-{}.{EXTENSION}", entry.leader.pid, entry.leader.start);
         let path = self.dir.join(name);
-        fs::write(&path, serde_json::to_vec(entry)?)?;
+        let whole = path.with_extension("new");
+        fs::write(&whole, serde_json::to_vec(entry)?)?;
+        fs::rename(&whole, &path)?;
         Ok(Record(path))
     }
 }

@@ -315,7 +315,7 @@ impl Builder {
         let spawned =
             foreplan_replanner::spawn(Arc::clone(&bus), replanners, Arc::new(source(&inventory))).await;
         let replanner = spawned.map_err(|e| start(&e))?;
-        let carrier = Arc::new(Carrier::new(store.clone()));
+        let carrier = Arc::new(Carrier::new(store.clone(), Arc::clone(&toolbox)));
         let deps = Deps {
             bus: Arc::clone(&bus),
             journal: Arc::clone(&store.journal) as _,

@@ -11,6 +11,7 @@ use foreplan_core::{
     input::{Command, Input},
 };
 use foreplan_journal::{Claim, Error as JournalError, Store};
+use foreplan_tools::Toolbox;
 use foreplan_tracker::{Children, SubmitError, TrackerHandle};
 use futures::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
@@ -20,14 +21,15 @@ use super::{Error, drive::carry_out};
 /// Makes this process the one that carries runs on. A child run and its parent have the same owner.
 pub(super) struct Carrier {
     store: Store,
+    toolbox: Arc<Toolbox>,
     tracker: OnceLock<TrackerHandle>,
     /// Runs that this process carries on.
     pub(super) mine: Mutex<HashSet<RunId>>,
 }
 
 impl Carrier {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, tracker: OnceLock::new(), mine: Mutex::default() }
+    pub(super) fn new(store: Store, toolbox: Arc<Toolbox>) -> Self {
+        Self { store, toolbox, tracker: OnceLock::new(), mine: Mutex::default() }
     }
 
     /// Says which tracker decides.
@@ -37,7 +39,8 @@ impl Carrier {
         }
     }
 
-    /// Makes this process the one that carries the run on, with the runs that it is a step of.
+    /// Makes this process the one that carries the run on, with the runs that it is a step of, once
+    /// what killed processes of this project left running has ended.
     pub(super) fn take(&self, run: RunId) -> BoxFuture<'_, Result<(), Error>> {
         async move {
             let Some(tracker) = self.tracker.get() else { return Ok(()) };
@@ -48,6 +51,7 @@ impl Carrier {
             if let Claim::Owned { by } = journal.claim(run, owner).await? {
                 return Err(Error::Owned { by });
             }
+            self.toolbox.end_orphans().await.map_err(Error::Orphan)?;
             self.mine.lock().insert(run);
             tracker.attend(run);
             for command in journal.pending(run).await? {
