@@ -4,7 +4,10 @@ use super::{
     Turn, WORKER_GRACE,
     state::{StepState, Timer},
 };
-use crate::event::{Event, RunFailure};
+use crate::{
+    action::Action,
+    event::{Event, RunFailure},
+};
 
 impl Turn<'_> {
     /// Fires every timer that is due, and starts the steps that became ready while the run was on hold.
@@ -29,6 +32,10 @@ impl Turn<'_> {
                 let message =
                     format!("no answer {} s after the attempt should have ended", WORKER_GRACE.as_secs());
                 if self.run.position(step.as_str()).is_some() {
+                    // Nobody is to begin it later, where it still waits in a queue.
+                    if self.run.awaits(step.as_str(), *attempt) {
+                        self.act(Action::CancelAttempt { step: step.clone(), attempt: *attempt });
+                    }
                     self.attempt_lost(step, *attempt, &message);
                 } else {
                     self.attempt_lost(step, *attempt, &message);

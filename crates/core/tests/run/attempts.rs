@@ -171,7 +171,7 @@ fn a_step_whose_tool_the_envelope_does_not_hold_goes_to_the_replanner() {
 #[test]
 fn a_worker_that_does_not_answer_in_time_is_lost_and_its_read_is_repeated() {
     let (mut h, _) = Harness::started(spec(), &step(json!({})));
-    assert_eq!(h.wake(), ["a#1 failed: worker_lost", "a backs off"]);
+    assert_eq!(h.wake(), ["a#1 failed: worker_lost", "a backs off", "> cancel a#1"]);
     assert_eq!(h.wake(), ["a#2 started", "> run a#2 read"]);
 }
 
