@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{HeaderMap, jetstream::message::PublishMessage};
+use async_nats::{
+    HeaderMap,
+    jetstream::{context::PublishErrorKind, message::PublishMessage},
+};
 use foreplan_core::{
     goal::RunSpec,
     id::RunId,
@@ -21,6 +24,9 @@ pub(crate) const REPLY_TO: &str = "Foreplan-Reply";
 
 /// How long a deployment may take to answer: a takeover lies within.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// How often a command is sent whose confirmation does not come.
+const TRIES: u32 = 3;
 
 /// What a deployment says to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -103,9 +109,7 @@ impl Client {
         headers.insert(REPLY_TO, inbox.as_str());
         let message =
             PublishMessage::build().payload(bytes.into()).headers(headers).message_id(id.to_string());
-        let sent = self.connection.js.send_publish(self.connection.names.command(by, run), message).await;
-        let sent = sent.map_err(|e| failed(chain(&e)))?;
-        sent.await.map_err(|e| failed(chain(&e)))?;
+        self.publish(self.connection.names.command(by, run), message).await?;
         match tokio::time::timeout(ANSWER_WAIT, answers.next()).await {
             Ok(Some(answer)) => serde_json::from_slice(&answer.payload).map_err(|e| failed(e.to_string())),
             Ok(None) => Err(failed("the connection has ended".to_owned())),
@@ -113,6 +117,25 @@ impl Client {
                 "it is queued, but no tracker has answered within {} s: is one running? (`foreplan serve --roles tracker`)",
                 ANSWER_WAIT.as_secs()
             ))),
+        }
+    }
+
+    /// Publishes a message whose id makes a repetition harmless: a confirmation may be lost.
+    async fn publish(&self, subject: String, message: PublishMessage) -> Result<(), Error> {
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            let sent = match self.connection.js.send_publish(subject.clone(), message.clone()).await {
+                Ok(sent) => sent.await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else { return Ok(()) };
+            let is_lost = matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe);
+            let error = self.connection.explain(Error::server("a command is sent", chain(&error)));
+            if left == 0 || !is_lost || matches!(error, Error::Denied { .. }) {
+                return Err(error);
+            }
+            tracing::debug!(%error, "a command is sent again");
         }
     }
 

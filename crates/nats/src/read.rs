@@ -8,6 +8,7 @@ use async_nats::jetstream::{
 };
 use async_nats::{HeaderMap, jetstream::message::StreamMessage};
 use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::{Error, error::chain};
 
@@ -16,6 +17,9 @@ const BATCH: usize = 500;
 
 /// How long the server may take to deliver what it has.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the server keeps a reader that was forgotten.
 const READER_AGE: Duration = Duration::from_secs(10);
@@ -64,32 +68,45 @@ async fn drain(reader: &PullConsumer, until: Option<u64>) -> Result<Vec<Read>, E
     if until.is_some() {
         expected = expected.max(1);
     }
-    let failed = |reason: String| Error::server("a stream is read", reason);
     let mut read: Vec<Read> = Vec::with_capacity(expected);
     let is_done = |read: &[Read]| match until {
         Some(until) => read.last().is_some_and(|last| last.sequence >= until),
         None => read.len() >= expected,
     };
+    let end = Instant::now() + WAIT;
     while !is_done(&read) {
         let wanted = expected.saturating_sub(read.len()).clamp(1, BATCH);
-        let batch = reader.batch().max_messages(wanted).expires(WAIT).messages().await;
-        let mut batch = batch.map_err(|e| failed(chain(&e)))?;
         let before = read.len();
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(|e| failed(e.to_string()))?;
-            let sequence = message.info().map_err(|e| failed(e.to_string()))?.stream_sequence;
-            read.push(Read {
-                subject: message.subject.to_string(),
-                sequence,
-                headers: message.headers.clone().unwrap_or_default(),
-                payload: message.payload.to_vec(),
-            });
-        }
-        if read.len() == before {
-            return Err(failed("it did not deliver what it has".to_owned()));
+        match fetch(reader, wanted, &mut read).await {
+            Ok(()) if read.len() > before => {}
+            Ok(()) => return Err(Error::server("a stream is read", "it did not deliver what it has")),
+            // Of a reader that another server of a cluster has, this one may not have heard yet.
+            Err(error) if Instant::now() < end => {
+                tracing::debug!(%error, "a reader is asked again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(read)
+}
+
+/// Adds what comes next.
+async fn fetch(reader: &PullConsumer, wanted: usize, read: &mut Vec<Read>) -> Result<(), Error> {
+    let failed = |reason: String| Error::server("a stream is read", reason);
+    let batch = reader.batch().max_messages(wanted).expires(WAIT).messages().await;
+    let mut batch = batch.map_err(|e| failed(chain(&e)))?;
+    while let Some(message) = batch.next().await {
+        let message = message.map_err(|e| failed(e.to_string()))?;
+        let sequence = message.info().map_err(|e| failed(e.to_string()))?.stream_sequence;
+        read.push(Read {
+            subject: message.subject.to_string(),
+            sequence,
+            headers: message.headers.clone().unwrap_or_default(),
+            payload: message.payload.to_vec(),
+        });
+    }
+    Ok(())
 }
 
 /// Returns the last message of a subject, as the stream's leader knows it.
