@@ -45,9 +45,10 @@ previous commit="HEAD~1":
 sim seed:
     FOREPLAN_SIM_SEED={{seed}} cargo test -p foreplan-core --test simulation -- --nocapture
 
-# Kill, stop and cut off the processes of a deployment for a while; FOREPLAN_CHAOS_SEED says which
-chaos faults="1000":
-    FOREPLAN_CHAOS_FAULTS={{faults}} cargo test --release --workspace --test chaos -- --nocapture
+# Kill, stop and cut off the processes of a deployment under load, for about an hour; FOREPLAN_CHAOS_SEED says which
+chaos kills="1000" runs="1000" seconds="7200":
+    FOREPLAN_CHAOS_KILLS={{kills}} FOREPLAN_CHAOS_RUNS={{runs}} FOREPLAN_CHAOS_SECONDS={{seconds}} \
+        cargo test --workspace --test chaos -- --nocapture
 
 # Build the API documentation
 doc:

@@ -5,14 +5,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use foreplan_testkit::nats::NatsServer;
+use foreplan_testkit::nats::{self, NatsServer};
 
-use crate::Project;
+use crate::{Project, wait_until};
 
-/// A server with a deployment set up on it.
+/// A server with a deployment set up on it; `FOREPLAN_TEST_NATS_REPLICAS=3` makes it one of three.
 pub struct Deployment {
     /// The server.
     pub server: NatsServer,
+    /// What keeps copies.
+    _others: Vec<NatsServer>,
 }
 
 /// A process that serves, killed when dropped.
@@ -33,10 +35,19 @@ impl Deployment {
     /// If either fails.
     #[must_use]
     pub fn start() -> Self {
-        let server = NatsServer::start();
-        let set_up = Project::empty().on(&server.url()).foreplan(&["nats", "setup", "--ack-wait", "3s"]);
+        let replicas = std::env::var("FOREPLAN_TEST_NATS_REPLICAS").unwrap_or_else(|_| "1".to_owned());
+        let mut servers = match replicas.parse() {
+            Ok(size) if size > 1 => nats::cluster(size),
+            _ => vec![NatsServer::start()],
+        };
+        let server = servers.swap_remove(0);
+        let folder = Project::empty().on(&server.url());
+        let set_up = || folder.foreplan(&["nats", "setup", "--ack-wait", "3s", "--replicas", &replicas]);
+        // Servers that are to choose a leader answer nothing until then.
+        wait_until("the servers are one", || servers.is_empty() || set_up().code == 0);
+        let set_up = set_up();
         assert_eq!(set_up.code, 0, "{set_up:?}");
-        Self { server }
+        Self { server, _others: servers }
     }
 
     /// Lets the commands of a project use it.

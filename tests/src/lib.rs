@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: the real binary on copies of real projects.
 
+mod alter;
 mod collector;
 mod deployment;
+mod echo;
 mod jaeger;
 pub mod manifests;
 mod proxy;
@@ -20,8 +22,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use alter::{Alter, Altering, Message};
 pub use collector::{Answer, Collector};
 pub use deployment::{Deployment, Serving, serve};
+pub use echo::Echo;
 pub use jaeger::Jaeger;
 pub use proxy::Proxy;
 pub use raw::{Raw, Taken};

@@ -57,15 +57,35 @@ impl Raw {
     #[must_use]
     pub fn take(&self, consumer: &str) -> Taken {
         self.runtime.block_on(async {
-            let queue: PullConsumer =
-                self.js.get_consumer_from_stream(consumer, "fp_WORK").await.expect("a pool");
-            let batch = queue.batch().max_messages(1).expires(Duration::from_secs(60)).messages().await;
-            let message = batch.expect("the queue answers").next().await;
-            let message = message.expect("there is work").expect("the work comes whole");
+            let message = self.next(consumer).await;
             message.double_ack().await.expect("the work is taken");
             let frame = serde_json::from_slice(&message.payload).expect("work is JSON");
             Taken { subject: message.subject.to_string(), frame }
         })
+    }
+
+    /// Takes the next piece of work of a pool, and does nothing with it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none for long.
+    pub fn leave(&self, consumer: &str) {
+        self.runtime.block_on(async { self.next(consumer).await });
+    }
+
+    async fn next(&self, consumer: &str) -> jetstream::Message {
+        let queue: PullConsumer =
+            self.js.get_consumer_from_stream(consumer, "fp_WORK").await.expect("a pool");
+        let batch = queue.batch().max_messages(1).expires(Duration::from_secs(60)).messages().await;
+        let message = batch.expect("the queue answers").next().await;
+        message.expect("there is work").expect("the work comes whole")
+    }
+
+    /// Returns how many messages a stream has.
+    #[must_use]
+    pub fn messages(&self, stream: &str) -> u64 {
+        let stream = self.runtime.block_on(self.js.get_stream(stream));
+        stream.map_or(0, |stream| stream.cached_info().state.messages)
     }
 
     /// Returns how many pieces of work wait for a pool: what a scaler looks at.

@@ -115,6 +115,7 @@ kind = "derive"
 produce = ["done"]
 "#;
 
+/// Trap 7: the request of the first attempt is remembered by its message id when the second is sent.
 #[test]
 fn a_worker_killed_in_the_middle_of_its_step_is_lost_and_another_repeats_the_step() {
     let deployment = Deployment::start();

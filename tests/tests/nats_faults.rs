@@ -137,6 +137,8 @@ fn a_paused_tracker_that_wakes_up_late_does_no_harm() {
     assert_eq!(site.worker.read("began").lines().count(), 2, "each run worked once");
 }
 
+/// Trap 1: JetStream takes the late worker's acknowledgement, so that only its answer tells it from
+/// the worker that has the step now.
 #[test]
 fn a_stopped_worker_that_answers_late_changes_nothing() {
     let site = Site::new(PATIENT);

@@ -132,6 +132,7 @@ fn the_account_in_deploy_is_what_the_program_prints() {
     assert_eq!(deploy("fp.conf"), printed, "make it again: the command is in deploy/nats/server.conf");
 }
 
+/// Trap 8: servers from 2.15 on acknowledge on other subjects than those before. This test runs on both.
 #[test]
 fn a_release_goes_through_with_one_user_for_each_role() {
     let secured = Secured::start();

@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -143,6 +144,29 @@ impl NatsServer {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Starts servers that share what they keep, each a copy of the others.
+///
+/// # Panics
+///
+/// If one does not start.
+#[must_use]
+pub fn cluster(size: usize) -> Vec<NatsServer> {
+    let program = binary(None);
+    // Each must know where the others are before it starts, so their ports are free a moment before.
+    let free: Vec<TcpListener> =
+        (0..size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let addresses: Vec<String> =
+        free.iter().map(|listener| format!("nats://{}", listener.local_addr().expect("its port"))).collect();
+    drop(free);
+    let routes = addresses.join(",");
+    let start = |(number, address): (usize, &String)| {
+        let name = format!("server-{number}");
+        let cluster = ["--cluster_name", "test", "--cluster", address, "--routes", &routes];
+        NatsServer::start_with(&program, &[&["-js", "--server_name", &name], &cluster[..]].concat())
+    };
+    addresses.iter().enumerate().map(start).collect()
 }
 
 impl Drop for NatsServer {
