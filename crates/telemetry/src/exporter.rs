@@ -75,6 +75,8 @@ pub struct ExporterStats {
     pub failing: Option<String>,
     /// Why it refused the spans of some runs, while it does.
     pub refused: Option<String>,
+    /// Why the journals of some runs give no spans, while they do not: they are damaged.
+    pub unreadable: Option<String>,
 }
 
 /// Exports the traces of one process's runs, in the background.
@@ -103,7 +105,7 @@ struct Waiting {
     gathering: VecDeque<RunId>,
     /// Those of both.
     known: HashSet<RunId>,
-    /// Runs whose spans the sink refused, and when they are tried again.
+    /// Runs whose spans the sink refused, or whose journals give none, and when they are tried again.
     refused: Vec<(Instant, RunId)>,
     /// Runs of earlier processes: looked at when nothing else is to be done.
     backlog: VecDeque<RunId>,
@@ -240,6 +242,8 @@ enum Exported {
     Down(String, Option<Duration>),
     /// The sink does not take the run's spans.
     Refused(String),
+    /// The run's journal gives none.
+    Unreadable(String),
 }
 
 impl Lane {
@@ -310,6 +314,7 @@ impl Lane {
                 state.stats.failing = None;
                 if state.refused.is_empty() {
                     state.stats.refused = None;
+                    state.stats.unreadable = None;
                 }
                 None
             }
@@ -317,6 +322,12 @@ impl Lane {
                 tracing::warn!(%run, sink, why, "spans were refused; they stay in the journal and are sent again later");
                 state.stats.failures += 1;
                 state.stats.refused = Some(why);
+                state.refused.push((Instant::now() + pace.refused, run));
+                None
+            }
+            Exported::Unreadable(why) => {
+                tracing::warn!(%run, sink, why, "no spans are made of a damaged journal");
+                state.stats.unreadable = Some(why);
                 state.refused.push((Instant::now() + pace.refused, run));
                 None
             }

@@ -325,6 +325,59 @@ async fn spans_that_are_refused_are_a_lag_with_a_reason_until_they_are_taken() {
     assert_eq!(exporter.stats()[0].refused, None);
 }
 
+/// A store in which one journal is damaged, beside a whole one.
+struct Damaged(Arc<Store>);
+
+/// The run whose journal is damaged.
+const DAMAGED: RunId = RunId(uuid::Uuid::from_u128(7));
+
+impl Source for Damaged {
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn records(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Record>, SourceError>> {
+        if run == DAMAGED {
+            return Box::pin(async { Err(SourceError::Unreadable("entry 4 is another".to_owned())) });
+        }
+        self.0.records(run, from)
+    }
+
+    fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, SourceError>> {
+        if run == DAMAGED { Box::pin(async { Ok(0) }) } else { self.0.cursor(sink, run) }
+    }
+
+    fn advance<'a>(
+        &'a self,
+        sink: &'a str,
+        run: RunId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<(), SourceError>> {
+        assert_ne!(run, DAMAGED, "nothing of it was sent");
+        self.0.advance(sink, run, from, to)
+    }
+
+    fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>> {
+        self.0.behind(sink, limit)
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_named_and_holds_up_no_other() {
+    let store = Store::new(3);
+    let (collector, server) = Collector::start(vec![]).await;
+    let sink = otlp(&server);
+    let damaged = Arc::new(Damaged(Arc::clone(&store)));
+    let exporter = Exporter::spawn(damaged, vec![sink], Options::default(), PACE);
+    exporter.notify(&[DAMAGED, run_id()]);
+    assert!(!exporter.flush(PATIENCE).await);
+    assert_eq!(collector.kept(), store.expected());
+    let stats = exporter.stats();
+    assert_eq!(stats[0].unreadable.as_deref(), Some("entry 4 is another"));
+    assert_eq!((&stats[0].failing, &stats[0].refused), (&None, &None), "the sink is fine");
+}
+
 /// A store that grows and keeps no cursors.
 struct Growing {
     whole: Arc<Store>,

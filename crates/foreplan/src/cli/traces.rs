@@ -87,7 +87,7 @@ fn unusable(error: String) -> Failure {
 /// Says what was not exported, and that nothing is lost by that.
 pub(crate) fn tell(output: &mut Output, system: &System) {
     for stats in system.trace_stats() {
-        let is_late = stats.runs_behind > 0 && stats.refused.is_none();
+        let is_late = stats.runs_behind > 0 && stats.refused.is_none() && stats.unreadable.is_none();
         let late = is_late.then(|| "it did not take everything in time".to_owned());
         if let Some(why) = stats.failing.or(late) {
             output.note(&format!("note: the trace was not exported to {}: {why}", stats.sink));
@@ -96,6 +96,13 @@ pub(crate) fn tell(output: &mut Output, system: &System) {
         if let Some(why) = stats.refused {
             output.note(&format!("note: {} refused spans: {why}", stats.sink));
             output.note("the journal keeps them, and the next command sends them again");
+        }
+        if let Some(why) = stats.unreadable {
+            output.note(&format!("note: {why}"));
+            output.note(&format!(
+                "{} gets no spans of it; `foreplan audit RUN --verify` says more",
+                stats.sink
+            ));
         }
     }
 }

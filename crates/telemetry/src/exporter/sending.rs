@@ -132,7 +132,7 @@ impl From<SourceError> for Exported {
     fn from(error: SourceError) -> Self {
         match error {
             SourceError::Unavailable(_) => Self::Down(error.to_string(), None),
-            SourceError::Unreadable(_) => Self::Refused(error.to_string()),
+            SourceError::Unreadable(why) => Self::Unreadable(why),
         }
     }
 }
