@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 
 use foreplan_core::{
     id::{PLAN_STEP, StepId},
-    view::{ReviewView, RunView, Status, StepStatus, StepView, UsageView, WaitKind, WaitView},
+    tool::Effect,
+    view::{PlanStepView, ReviewView, RunView, Status, StepStatus, StepView, UsageView, WaitKind, WaitView},
 };
 
 use super::{Cell, Look, indent, table, value};
 use crate::cli::paint::{Tone, clean, clean_lines, count, cut, dollars, moment, span};
+
+/// Longest remark about a step.
+const REMARK_COLUMNS: usize = 70;
 
 /// Longest output that `--context` shows of a step.
 const CONTEXT_COLUMNS: usize = 400;
@@ -154,10 +158,24 @@ pub fn steps(look: &Look, view: &RunView) -> String {
             Cell::toned(look.paint, Tone::Strong, step.id.as_str()),
             Cell::new(tool),
             Cell::toned(look.paint, Tone::Dim, &took),
-            Cell::new(&cut(&clean(&remarks(step)), 70)),
+            Cell::new(&cut(&clean(&remarks(step)), REMARK_COLUMNS)),
         ]);
     }
+    if rows.is_empty() {
+        rows.extend(view.plan.iter().flat_map(|plan| &plan.steps).map(|step| proposed(look, step)));
+    }
     table(&rows)
+}
+
+/// Returns a step of a plan that is not in force yet.
+fn proposed(look: &Look, step: &PlanStepView) -> Vec<Cell> {
+    vec![
+        Cell::painted(look.paint.step(StepStatus::Pending), 12),
+        Cell::toned(look.paint, Tone::Strong, step.id.as_str()),
+        Cell::new(step.tool.as_ref().map_or("", |tool| tool.as_str())),
+        Cell::toned(look.paint, Tone::Dim, step.effect.map_or("", Effect::as_str)),
+        Cell::new(&cut(&clean(&step.title), REMARK_COLUMNS)),
+    ]
 }
 
 fn remarks(step: &StepView) -> String {

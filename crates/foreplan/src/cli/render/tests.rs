@@ -94,6 +94,16 @@ fn a_run_that_waits() {
 }
 
 #[test]
+fn a_run_whose_plan_waits_shows_its_steps() {
+    let view = RunView { steps: Vec::new(), replans: Vec::new(), ..view() };
+    let text = run::show(&Look::plain(NOW), &view, false);
+    for step in &view.plan.as_ref().unwrap().steps {
+        let line = text.lines().find(|line| line.contains(step.id.as_str())).expect("each step has a line");
+        assert!(line.contains(&step.title), "{line}");
+    }
+}
+
+#[test]
 fn a_diff_of_two_versions() {
     let old = release();
     let mut new = release();
