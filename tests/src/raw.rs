@@ -49,6 +49,31 @@ impl Raw {
         })
     }
 
+    /// Returns the value of a key of a bucket.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    #[must_use]
+    pub fn get(&self, bucket: &str, key: &str) -> Vec<u8> {
+        self.runtime.block_on(async {
+            let bucket = self.js.get_key_value(bucket).await.expect("a bucket");
+            bucket.get(key).await.expect("the server answers").expect("a key").to_vec()
+        })
+    }
+
+    /// Puts a value under a key of a bucket.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses it.
+    pub fn put(&self, bucket: &str, key: &str, value: Vec<u8>) {
+        self.runtime.block_on(async {
+            let bucket = self.js.get_key_value(bucket).await.expect("a bucket");
+            bucket.put(key, value.into()).await.expect("the server takes it");
+        });
+    }
+
     /// Takes the next piece of work of a pool, and acknowledges it.
     ///
     /// # Panics

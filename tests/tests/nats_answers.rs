@@ -183,3 +183,39 @@ fn an_answer_to_a_superseded_plan_changes_nothing() {
     assert_eq!((&view["plan"]["version"], &view["result"]), (&json!(2), &json!(true)), "{view:#}");
     assert_eq!(site.dead("forged"), 0);
 }
+
+#[test]
+fn a_tool_that_is_announced_with_a_schema_that_is_none_is_left_out_and_kept() {
+    let site = Site::new();
+    let mut pool: Value =
+        serde_json::from_slice(&site.raw.get("fp_CAPABILITIES", "work.work")).expect("JSON");
+    pool["capability"] = json!("strange");
+    pool["tools"][0]["name"] = json!("strange");
+    pool["tools"][0]["output"] = json!({"type": "sometimes"});
+    pool["tools"].as_array_mut().expect("tools").truncate(1);
+    site.raw.put("fp_CAPABILITIES", "work.strange", pool.to_string().into_bytes());
+    site.raw.put("fp_CAPABILITIES", "work.garbage", b"this is no JSON".to_vec());
+    wait_until("the tool is kept", || site.dead("invalid_tool") == 1);
+    site.submit();
+    let work = site.take();
+    assert_eq!(work.0.frame["body"]["step"], "work", "the others are planned with");
+    site.answer(&work.subject(), &work.answer(json!({"done": true})));
+    site.ends(0);
+}
+
+#[test]
+fn what_comes_on_an_unknown_subject_or_is_of_an_unknown_kind_is_kept() {
+    let site = Site::new();
+    let run = json!("01990000-0000-7000-8000-000000000005");
+    let to = |kind: &str| format!("fp.cmd.somebody.5.{}", kind.trim_matches('"'));
+    let header = json!({"v": 1, "id": uuid()});
+    site.answer(&to(&run.to_string()), &json!({"header": header, "body": {"message": "sing", "run": run}}));
+    let elsewhere = json!({"message": "input", "run": run, "input": {"input": "wake"}});
+    site.answer(&to("no-run"), &json!({"header": header, "body": elsewhere}));
+    wait_until("both are kept", || site.dead("unreadable") == 1 && site.dead("misdirected") == 1);
+    assert!(site.raw.publish("fp.nonsense", "x").is_err(), "nothing takes what has no place");
+    site.submit();
+    let work = site.take();
+    site.answer(&work.subject(), &work.answer(json!({"done": true})));
+    site.ends(0);
+}

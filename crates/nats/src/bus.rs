@@ -107,7 +107,7 @@ impl NatsBus {
     }
 
     /// Returns how many messages this process refused, and kept as dead, by why: `unreadable`,
-    /// `misdirected`, `forged`.
+    /// `misdirected`, `forged`, `invalid_tool`.
     #[must_use]
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
         self.inner.refused.lock().clone()

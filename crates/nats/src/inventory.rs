@@ -23,6 +23,9 @@ use crate::{Connection, Error, NatsBus, error::chain, hands::InHand};
 /// listed.
 const BEAT: Duration = Duration::from_secs(8);
 
+/// Tools that are remembered until somebody asks which were left out.
+const REJECTED_MAX: usize = 100;
+
 /// How long to wait before a watch that ended is made again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,8 @@ struct Inner {
     known: RwLock<Known>,
     /// Workers by name, with when they were last heard of.
     alive: RwLock<HashMap<String, (tokio::time::Instant, Alive)>>,
+    /// Tools that were announced and cannot be used: the pool's key with the tool, and its JSON.
+    rejected: parking_lot::Mutex<Vec<(String, Vec<u8>)>>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -89,6 +94,7 @@ impl Registry {
             workers: connection.bucket("WORKERS").await?,
             known: RwLock::default(),
             alive: RwLock::default(),
+            rejected: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });
         let capabilities = inner.capabilities.watch_with_history(">").await;
@@ -179,6 +185,11 @@ impl Registry {
         }
     }
 
+    /// Returns the tools that were announced and cannot be used, each once.
+    pub(crate) fn rejected(&self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.inner.rejected.lock())
+    }
+
     /// Returns the pools that are announced and have no living worker.
     #[must_use]
     pub fn unserved(&self) -> Vec<(String, Capability)> {
@@ -235,7 +246,7 @@ impl Inner {
                 let Ok(entry) = entry else { break };
                 match entry.operation {
                     kv::Operation::Put => match serde_json::from_slice::<Announcement>(&entry.value) {
-                        Ok(announcement) => self.hear(&entry.key, Some(announcement)),
+                        Ok(announcement) => self.hear(&entry.key, Some(self.sound(announcement))),
                         Err(error) => {
                             tracing::warn!(key = entry.key, %error, "an announcement cannot be read")
                         }
@@ -251,6 +262,26 @@ impl Inner {
                 watch = again;
             }
         }
+    }
+
+    /// Leaves out the tools whose schemas are none: nobody could check what they take and return.
+    fn sound(&self, mut announcement: Announcement) -> Announcement {
+        let pool = format!("{}.{}", announcement.project, announcement.capability);
+        announcement.tools.retain(|tool| {
+            let schemas = [("input", &tool.input), ("output", &tool.output)];
+            let fault = schemas
+                .iter()
+                .find_map(|(of, schema)| Some((of, jsonschema::validator_for(schema).err()?.to_string())));
+            let Some((of, why)) = fault else { return true };
+            tracing::warn!(pool, tool = %tool.name, of, why, "a tool is left out: its schema is none");
+            let mut rejected = self.rejected.lock();
+            if rejected.len() < REJECTED_MAX {
+                let bytes = serde_json::to_vec(tool).unwrap_or_default();
+                rejected.push((format!("{pool}.{}", tool.name), bytes));
+            }
+            false
+        });
+        announcement
     }
 
     async fn beat(&self, key: &str, alive: &Alive) -> Result<(), Error> {

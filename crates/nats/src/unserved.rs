@@ -2,7 +2,8 @@
 //!
 //! They wait in the queue, where whoever scales the pool sees them. After a while each is taken back
 //! and answered as unserved. Its run decides: it offers the step again, until its patience ends. Any
-//! tracker may do that for any run, since a request is taken back once.
+//! tracker may do that for any run, since a request is taken back once. Announced tools that cannot be
+//! used are kept as dead here too.
 
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ pub(crate) async fn keep(bus: NatsBus, registry: Registry) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
+        for (about, tool) in registry.rejected() {
+            bus.inner.bury("invalid_tool", &about, &tool).await;
+        }
         for (project, capability) in registry.unserved() {
             if let Err(error) = sweep(&bus, &project, &capability).await {
                 tracing::debug!(%error, project, %capability, "a pool without a worker could not be looked at");

@@ -243,3 +243,18 @@ async fn a_place_has_as_much_of_a_run_as_it_said() {
     journal.prune(Timestamp(101)).await.unwrap();
     assert_eq!(journal.cursor(sink, run).await.unwrap(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_that_another_deployment_uses_is_refused_by_name() {
+    let server = NatsServer::start();
+    let other = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let stream = async_nats::jetstream::stream::Config {
+        name: "others".to_owned(),
+        subjects: vec!["fp.run.>".to_owned()],
+        ..Default::default()
+    };
+    other.create_stream(stream).await.unwrap();
+    let connection = Connection::open(&Options::new(server.url())).await.unwrap();
+    let refused = Setup::default().run(&connection).await.unwrap_err().to_string();
+    assert!(refused.contains("`fp_RUNS`") && refused.contains("overlap"), "{refused}");
+}
