@@ -1,14 +1,14 @@
 //! The answers to known failures: whether each can ever be given.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{CheckContext, schema::nearest};
+use super::{CheckContext, steps};
 use crate::{
-    expr::Cel,
+    expr::{Cel, Marker, marker},
     finding::Finding,
     json,
-    plan::{Step, StepKind},
-    policy::Rule,
+    plan::Step,
+    policy::{Rule, rules::STEP_PLACEHOLDER},
 };
 
 /// What a rule's `when` sees.
@@ -87,7 +87,8 @@ fn actions(rule: &Rule) -> Vec<&'static str> {
     .collect()
 }
 
-/// Reads the step of a rule as it would be with the id of a failed step filled in.
+/// Checks the step of a rule as it would be with the id of a failed step filled in. What of a
+/// replacement comes from the failed step is not known here.
 fn step(value: &Value, whole: bool, place: &str, context: &CheckContext<'_>, findings: &mut Vec<Finding>) {
     let Value::Object(fields) = filled(value) else {
         return findings.push(Finding::error("rule_step", "a step is an object").field(place));
@@ -96,35 +97,52 @@ fn step(value: &Value, whole: bool, place: &str, context: &CheckContext<'_>, fin
     if !whole {
         fields.entry("id").or_insert_with(|| SAMPLE_STEP.into());
     }
-    let step: Step = match json::from_value(Value::Object(fields)) {
+    let is_input_known = whole || fields.contains_key("input");
+    let mut step: Step = match json::from_value(Value::Object(fields)) {
         Ok(step) => step,
         Err(e) => return findings.push(Finding::error("rule_step", e.to_string()).field(place)),
     };
-    match step.kind() {
-        Some(StepKind::Tool(name)) if context.inventory.get(name.as_str()).is_none() => {
-            let near = nearest(name.as_str(), context.inventory.tools().map(|tool| tool.name.as_str()));
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            let message = format!("there is no tool `{name}`{hint}");
-            findings.push(Finding::error("unknown_tool", message).field(format!("{place}.tool")));
-        }
-        None if whole => {
-            let message = "a step has exactly one of `tool`, `agent`, `human` and `goal`";
-            findings.push(Finding::error("step_kind", message).field(place));
-        }
-        Some(_) | None => {}
+    let at = |finding: Finding| {
+        let field = match &finding.field {
+            Some(field) => format!("{place}.{field}"),
+            None => place.to_owned(),
+        };
+        finding.field(field)
+    };
+    if whole && step.kind().is_none() {
+        let message = "a step has exactly one of `tool`, `agent`, `human` and `goal`";
+        findings.push(Finding::error("step_kind", message).field(place));
     }
     // What stays of the failed step decides what a replacement may name.
     if whole && let Err(errors) = crate::expr::references(&step) {
-        for finding in errors {
-            let field = format!("{place}.{}", finding.field.as_deref().unwrap_or_default());
-            findings.push(finding.field(field));
-        }
+        findings.extend(errors.into_iter().map(at));
+    }
+    step.input = match value.get("input") {
+        Some(input) if is_input_known => open(input),
+        _ => step.input,
+    };
+    findings.extend(steps::alone(step, is_input_known, context).into_iter().map(at));
+}
+
+/// Returns an input in which every text that depends on the failed step is one that nobody knows.
+fn open(input: &Value) -> Value {
+    match input {
+        Value::String(text) if text.contains(STEP_PLACEHOLDER) => json!({"$template": SAMPLE_STEP}),
+        Value::Array(items) => items.iter().map(open).collect(),
+        Value::Object(fields) => match marker(fields) {
+            Ok(Marker::None) => {
+                Value::Object(fields.iter().map(|(key, value)| (key.clone(), open(value))).collect())
+            }
+            Ok(Marker::Literal(literal)) if filled(literal) != *literal => json!({"$ref": SAMPLE_STEP}),
+            _ => filled(input),
+        },
+        other => other.clone(),
     }
 }
 
 fn filled(value: &Value) -> Value {
     match value {
-        Value::String(text) => Value::String(text.replace("{step}", SAMPLE_STEP)),
+        Value::String(text) => Value::String(text.replace(STEP_PLACEHOLDER, SAMPLE_STEP)),
         Value::Array(items) => items.iter().map(filled).collect(),
         Value::Object(fields) => {
             Value::Object(fields.iter().map(|(key, value)| (key.clone(), filled(value))).collect())

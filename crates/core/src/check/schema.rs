@@ -353,3 +353,36 @@ pub(super) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> O
         .filter(|(distance, _)| *distance <= (2 + name.len() / 4).min(name.len().saturating_sub(1)))
         .map(|(_, n)| n)
 }
+
+/// Returns whether every keyword of a schema is one that is looked at here.
+pub(super) fn understood(schema: &Value) -> bool {
+    const KEYWORDS: [&str; 17] = [
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minimum",
+        "maximum",
+        "minItems",
+        "maxItems",
+        "minLength",
+        "maxLength",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "$schema",
+        "format",
+    ];
+    match schema {
+        Value::Bool(_) => true,
+        Value::Object(fields) => fields.iter().all(|(keyword, value)| match (keyword.as_str(), value) {
+            ("properties", Value::Object(properties)) => properties.values().all(understood),
+            ("additionalProperties" | "items", schema) => understood(schema),
+            ("default" | "examples", _) => true,
+            (keyword, _) => KEYWORDS.contains(&keyword),
+        }),
+        _ => false,
+    }
+}

@@ -8,13 +8,13 @@ use super::{
     CheckContext, ITEMS_MAX, Kind,
     input::{Outputs, Scope},
     literal::{Behind, Markers, Misfit, misfits},
-    schema::{Node, Types, nearest, parts, types},
+    schema::{Node, Types, nearest, parts, types, understood},
 };
 use crate::{
     budget::{GOAL_DEPTH_MAX, StepMax},
     expr::{self, Cel, Marker, marker},
     finding::Finding,
-    plan::{Assumption, CompiledPlan, ForEach, Plan, Step, StepKind, SubGoal},
+    plan::{Assumption, CompiledPlan, FORMAT, ForEach, Plan, Step, StepKind, SubGoal},
     tool::{Effect, Inventory, ToolDescriptor},
 };
 
@@ -41,6 +41,26 @@ pub(super) fn check(
     findings.extend(checker.done_when());
 }
 
+/// Checks a step that will stand in a plan which is not there yet. Without `with_input`, its input
+/// is that of a step nobody knows.
+pub(super) fn alone(step: Step, with_input: bool, context: &CheckContext<'_>) -> Vec<Finding> {
+    let plan = Plan {
+        format: FORMAT,
+        schema: None,
+        goal: String::new(),
+        rationale: None,
+        assumptions: Vec::new(),
+        steps: vec![step],
+        done_when: None,
+        result: None,
+    };
+    let outputs = Outputs::new(&plan, context.inventory);
+    let mut checker =
+        Checker { plan: &plan, compiled: None, context, outputs: &outputs, validators: HashMap::new() };
+    let step = &plan.steps[0];
+    if with_input { checker.step(0, step) } else { checker.itself(0, step) }
+}
+
 struct Checker<'a> {
     plan: &'a Plan,
     compiled: Option<&'a CompiledPlan>,
@@ -52,6 +72,13 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn step(&mut self, at: usize, step: &'a Step) -> Vec<Finding> {
+        let mut findings = self.itself(at, step);
+        self.values(at, step, &mut findings);
+        findings
+    }
+
+    /// Checks a step without what flows into it.
+    fn itself(&self, at: usize, step: &'a Step) -> Vec<Finding> {
         let mut findings = Vec::new();
         let context = self.context;
         match step.kind() {
@@ -86,7 +113,6 @@ impl<'a> Checker<'a> {
         reviewed(step, context, &mut findings);
         schema(step.output.as_ref(), "output", &mut findings);
         schema(step.human.as_ref().and_then(|h| h.answer.as_ref()), "human.answer", &mut findings);
-        self.values(at, step, &mut findings);
         findings
     }
 
@@ -447,38 +473,5 @@ fn has_markers(value: &Value) -> bool {
         Value::Object(fields) => fields.iter().any(|(key, value)| key.starts_with('$') || has_markers(value)),
         Value::Array(items) => items.iter().any(has_markers),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-/// Returns whether every keyword of a schema is one that is looked at here.
-fn understood(schema: &Value) -> bool {
-    const KEYWORDS: [&str; 17] = [
-        "type",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-        "minimum",
-        "maximum",
-        "minItems",
-        "maxItems",
-        "minLength",
-        "maxLength",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "$schema",
-        "format",
-    ];
-    match schema {
-        Value::Bool(_) => true,
-        Value::Object(fields) => fields.iter().all(|(keyword, value)| match (keyword.as_str(), value) {
-            ("properties", Value::Object(properties)) => properties.values().all(understood),
-            ("additionalProperties" | "items", schema) => understood(schema),
-            ("default" | "examples", _) => true,
-            (keyword, _) => KEYWORDS.contains(&keyword),
-        }),
-        _ => false,
     }
 }

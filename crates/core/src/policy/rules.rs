@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Stands for the id of the failed step in the strings of a rule.
-const STEP_PLACEHOLDER: &str = "{step}";
+pub(crate) const STEP_PLACEHOLDER: &str = "{step}";
 
 /// The fields of a step that say how it is done.
 const KINDS: [&str; 4] = ["tool", "agent", "human", "goal"];

@@ -143,6 +143,10 @@ fn rules_are_checked_with_the_plan() {
         ),
         (json!({"when": "true", "replace": {"toool": "shout"}}), "unknown field `toool`"),
         (json!({"when": "true", "insert": "shout"}), "a step is an object"),
+        (
+            json!({"when": "true", "insert": {"id": "fix-{step}", "tool": "shout", "input": {}}}),
+            "replan.rules[0].insert.input: lacks the field `text`",
+        ),
     ] {
         let errors = rule_errors(rule);
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
@@ -150,9 +154,60 @@ fn rules_are_checked_with_the_plan() {
 }
 
 #[test]
+fn steps_of_rules_are_checked_as_steps_of_plans_are() {
+    let insert = |fields: Value| {
+        let mut step = json!({"id": "fix-{step}", "tool": "count_intents"});
+        step.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"when": "true", "insert": step})
+    };
+    let replace = |fields: Value| json!({"when": "true", "replace": fields});
+    for (rule, expected) in [
+        (
+            insert(json!({"input": {"tickets": 3}})),
+            "insert.input.tickets: is an integer, and a list is wanted",
+        ),
+        (insert(json!({"input": {"tickets": "{step}"}})), "insert.input.tickets: a template"),
+        (insert(json!({"input": {"tickets": [], "code": "abc"}})), "replan.rules[0].insert.input.code"),
+        (insert(json!({"input": {"tickets": [], "top": 99}})), "above what is accepted (10)"),
+        (insert(json!({"input": {"tickets": {"$ref": "params.verison"}}})), "there is no param `verison`"),
+        (
+            insert(json!({"input": {"tickets": []}, "output": {"type": "string"}})),
+            "insert.output: no output of",
+        ),
+        (
+            insert(json!({"input": {"tickets": []}, "capability": "nobody"})),
+            "insert.capability: nobody serves",
+        ),
+        (
+            insert(json!({"input": {"tickets": []}, "on_failure": {"attempts": 0}})),
+            "insert.on_failure.attempts",
+        ),
+        (insert(json!({"tool": "orphan"})), "insert.tool: no capability serves `orphan`"),
+        (replace(json!({"tool": "shout", "input": {}})), "replace.input: lacks the field `text`"),
+        (replace(json!({"tool": "orphan"})), "replace.tool: no capability serves `orphan`"),
+        (replace(json!({"agent": {"instructions": "i", "tools": ["shuot"]}})), "replace.agent.tools[0]"),
+    ] {
+        let errors = rule_errors(rule);
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{expected}: {errors:#?}");
+    }
+    for rule in [
+        insert(json!({"input": {"tickets": [], "mode": "{step}"}})),
+        insert(json!({"input": {"tickets": {"$ref": "load.tickets"}}})),
+        insert(json!({"input": {"tickets": {"$literal": ["{step}", {"$ref": "x"}]}}})),
+        insert(json!({"input": {"tickets": [{"$ref": "{step}.rows", "default": 1}]}})),
+        replace(json!({"tool": "shout"})),
+        replace(json!({"input": {"text": 3}})),
+    ] {
+        assert_eq!(rule_errors(rule.clone()), [""; 0], "{rule}");
+    }
+}
+
+#[test]
 fn an_envelope_holds_every_tool_that_may_be_called() {
     let mut world = World::new();
-    world.rules = vec![rule(json!({"when": "true", "insert": {"id": "fix-{step}", "tool": "deploy"}}))];
+    world.rules = vec![rule(
+        json!({"when": "true", "insert": {"id": "fix-{step}", "tool": "deploy", "input": {"service": "{step}"}}}),
+    )];
     let mut plan = report();
     plan["assumptions"] = json!([{"text": "t", "tool": "shout", "input": {"text": "x"}, "expect": "true"}]);
     let checked = world.check(plan);
