@@ -115,7 +115,7 @@ impl Run {
         let effect_none = failure.is_some_and(|f| f.effect == Some(crate::failure::EffectState::None));
         let is_lost = failure.is_some_and(|f| f.kind == crate::failure::FailureKind::WorkerLost);
         let is_unserved = failure.is_some_and(crate::failure::Failure::is_unserved);
-        let is_denied = failure.is_some_and(|f| f.code == super::effects::PERMIT_DENIED);
+        let is_denied = failure.is_some_and(super::effects::is_denied);
         let not_counted = is_lost || is_unserved || is_denied;
         let Some(position) = self.position(step.as_str()) else { return };
         let verify = matches!(self.steps[position as usize].state, StepState::Running { verify: true, .. });

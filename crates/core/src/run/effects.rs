@@ -16,6 +16,12 @@ use crate::{
 /// nothing, and does not count.
 pub const PERMIT_DENIED: &str = "permit_denied";
 
+/// Returns whether a worker was refused a permit. A tool may fail with a code of that name: that
+/// counts like any failure.
+pub(super) fn is_denied(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Cancelled && failure.code == PERMIT_DENIED
+}
+
 impl Turn<'_> {
     /// Answers a worker that asks whether it may make its irreversible call. One permit per call
     /// over all attempts and plan versions. The calls of an agent step are permitted one after

@@ -2,7 +2,7 @@
 
 use super::{
     Turn, UNSERVED_WAIT, WORKERS_LOST_MAX,
-    effects::PERMIT_DENIED,
+    effects::is_denied,
     state::{StepState, Timer},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl Turn<'_> {
     /// Decides what follows from a failed attempt whose failure is on record.
     pub(super) fn attempt_failed(&mut self, at: u32, failure: &Failure) {
         let step = self.run.steps[at as usize].clone();
-        if failure.code == PERMIT_DENIED {
+        if is_denied(failure) {
             return self.emit(Event::StepReady { step: step.id });
         }
         if let Some(since) = step.unserved_since {

@@ -56,6 +56,39 @@ fn no_permit_is_granted_while_the_run_is_paused() {
 }
 
 #[test]
+fn a_permit_that_was_not_used_in_time_is_given_back_and_the_attempt_does_not_count() {
+    let (mut h, _) = Harness::started(spec(), &one("send"));
+    for attempt in 1..6 {
+        let granted = [format!("a#{attempt} permitted"), format!("> permit a#{attempt} granted")];
+        assert_eq!(h.permit("a", attempt), granted);
+        let late = failure(FailureKind::Cancelled, PERMIT_DENIED).effect(EffectState::None);
+        let next = attempt + 1;
+        assert_eq!(
+            h.fails("a", attempt, late),
+            [
+                format!("a#{attempt} failed"),
+                "a queued".to_owned(),
+                format!("a#{next} started"),
+                format!("> run a#{next} send"),
+            ]
+        );
+        assert_eq!(h.permit("a", attempt), [format!("> permit a#{attempt} denied")], "it is spent");
+    }
+}
+
+#[test]
+fn a_tool_that_fails_with_the_code_of_a_denied_permit_fails_like_any_other() {
+    let (mut h, _) = Harness::started(spec(), &one("read"));
+    let own = || failure(FailureKind::Tool, PERMIT_DENIED).effect(EffectState::None);
+    for attempt in 1..3 {
+        let said = h.fails("a", attempt, own());
+        assert_eq!(said, [format!("a#{attempt} failed"), "a backs off".to_owned()]);
+        h.wake();
+    }
+    assert_eq!(h.fails("a", 3, own())[1], "a failed: permit_denied");
+}
+
+#[test]
 fn no_permit_is_granted_while_the_replanner_is_asked() {
     let (mut h, _) = Harness::started(spec(), &two());
     h.fails("b", 1, hopeless());

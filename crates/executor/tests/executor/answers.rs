@@ -1,6 +1,13 @@
 //! What the executor answers to one request.
 
-use std::{future::pending, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::support::{POOL, Setup, echo, failure, returned, run_id};
 use foreplan_core::{
@@ -161,6 +168,27 @@ async fn a_permit_that_does_not_come_counts_as_denied() {
     assert_eq!(began.elapsed().as_secs(), PERMIT_WAIT.as_secs());
     setup.permit(asked, true).await;
     assert_eq!(setup.executor.in_hand(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_a_stalled_worker_finds_too_late_is_not_used() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let tool = Tool::function("send", "Counts its calls", Effect::Irreversible, {
+        let calls = calls.clone();
+        move |_: Value| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok::<_, Failure>(json!({})))
+        }
+    });
+    let mut setup = Setup::new(1, [tool]).await;
+    setup.send(setup.request("deploy", "send", json!({}))).await.unwrap();
+    let asked = setup.asked().await;
+    // The answer is there before the worker looks, and the worker looks when it has expired.
+    setup.permit(asked, true).await;
+    tokio::time::advance(PERMIT_WAIT).await;
+    let failure = failure(setup.reply().await.outcome);
+    assert_eq!((failure.code.as_str(), failure.effect), ("permit_denied", Some(EffectState::None)));
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
