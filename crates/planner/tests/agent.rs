@@ -175,6 +175,7 @@ async fn derive_asked_again_keeps_what_is_done_and_avoids_what_failed() {
         attempts: 0,
         rule_uses: [].into(),
         earlier_replans: 0,
+        patched_for: None,
     };
     let again = fixture.outcome(PlanRequest { request: 2, context: Some(context), ..first }).await;
     assert_eq!(steps(plan_of(&again)), ["load", "draft_slowly"]);
@@ -197,6 +198,7 @@ async fn a_runbook_is_the_plan_as_it_was_written_and_no_answer_to_a_refusal() {
         attempts: 0,
         rule_uses: [].into(),
         earlier_replans: 0,
+        patched_for: None,
     };
     let again = fixture.outcome(PlanRequest { context: Some(context), ..first }).await;
     assert_eq!(code_and_message(&again).0, "runbook_unchanged");

@@ -106,6 +106,9 @@ pub struct ReplanContext {
     pub rule_uses: BTreeMap<u32, u32>,
     /// How many replans were asked for because of this step before.
     pub earlier_replans: u32,
+    /// The step whose patch added or changed the one that failed, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patched_for: Option<StepId>,
 }
 
 /// Asks a model for a judgement.

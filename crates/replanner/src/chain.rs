@@ -64,7 +64,12 @@ impl Replanners {
                 format!("nothing failed ({}): the planner looks at it again", context.trigger.name());
             return asked.answer(STRATEGY, Replanned::new(ReplanDecision::FullReplan, reason));
         };
-        let failed = Failed { step, failure, earlier_replans: context.earlier_replans };
+        let failed = Failed {
+            step,
+            failure,
+            earlier_replans: context.earlier_replans,
+            patched_for: context.patched_for.as_ref(),
+        };
         let policy = &request.spec.replan;
         if let Next::Decided { decision, reason } = policy::decide(policy, &failed) {
             return asked.answer(STRATEGY, Replanned::new(decision, reason));

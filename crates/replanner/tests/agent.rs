@@ -108,6 +108,7 @@ fn request(planner: Value, replan: Value) -> ReplanRequest {
         attempts: 3,
         rule_uses: [].into(),
         earlier_replans: 0,
+        patched_for: None,
     };
     ReplanRequest { run: RUN, basis: 12, spec: Arc::new(spec), context }
 }
@@ -233,8 +234,12 @@ async fn a_patch_that_did_not_help_escalates() {
     let mut fixture = Fixture::new(Replanners::default()).await;
     let mut request = request(derived(), json!({"escalate": "full-replan"}));
     assert_eq!(fixture.answer(request.clone()).await.by, "derive");
+    let mut inserted = request.clone();
     request.context.earlier_replans = 1;
     let answer = fixture.answer(request).await;
+    assert_eq!((answer.by.as_str(), answer.decision.name()), ("strategy", "full_replan"));
+    inserted.context.patched_for = Some("load".parse().unwrap());
+    let answer = fixture.answer(inserted).await;
     assert_eq!((answer.by.as_str(), answer.decision.name()), ("strategy", "full_replan"));
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn replan_context(run: &Run, trigger: Arc<Trigger>) -> ReplanContext 
         failed_tools: run.failed_tools().cloned().collect(),
         rule_uses: run.rule_uses().clone(),
         earlier_replans: earlier,
+        patched_for: trigger.step().and_then(|step| run.patched_for(step)).cloned(),
         trigger,
     }
 }

@@ -12,6 +12,24 @@ pub struct Failed<'a> {
     pub failure: &'a Failure,
     /// How many replans were asked for because of this step before.
     pub earlier_replans: u32,
+    /// The step whose patch added or changed this one in its present form, if one did.
+    pub patched_for: Option<&'a StepId>,
+}
+
+impl Failed<'_> {
+    /// Returns whether something was decided before, and did not help.
+    fn is_unhelped(&self) -> bool {
+        self.earlier_replans > 0 || self.patched_for.is_some()
+    }
+
+    fn unhelped(&self) -> String {
+        match self.patched_for {
+            Some(other) if other != self.step => {
+                format!("`{}`, which a patch for `{other}` brought, failed", self.step)
+            }
+            _ => format!("`{}` failed again after a patch", self.step),
+        }
+    }
 }
 
 /// What comes after the rules.
@@ -36,11 +54,17 @@ pub fn decide(policy: &ReplanPolicy, failed: &Failed<'_>) -> Next {
             let reason = format!("{}, and the strategy is fail-fast", describe(failed));
             Next::Decided { decision: ReplanDecision::Fail { reason: reason.clone() }, reason }
         }
-        Strategy::LocalPatch if failed.earlier_replans > 0 && escalates(policy) => Next::Decided {
-            decision: ReplanDecision::FullReplan,
-            reason: format!("`{}` failed again after a patch: escalated to a full replan", failed.step),
+        Strategy::LocalPatch => match policy.escalate {
+            Some(Strategy::FullReplan) if failed.is_unhelped() => Next::Decided {
+                decision: ReplanDecision::FullReplan,
+                reason: format!("{}: escalated to a full replan", failed.unhelped()),
+            },
+            Some(Strategy::FailFast) if failed.is_unhelped() => {
+                let reason = format!("{} ({}), and no more is tried", failed.unhelped(), failed.failure);
+                Next::Decided { decision: ReplanDecision::Fail { reason: reason.clone() }, reason }
+            }
+            _ => Next::Patch,
         },
-        Strategy::LocalPatch => Next::Patch,
         Strategy::FullReplan => Next::Decided {
             decision: ReplanDecision::FullReplan,
             reason: format!("{}, and the strategy is full-replan", describe(failed)),
@@ -79,14 +103,19 @@ mod tests {
 
     fn with_failed<T>(earlier_replans: u32, test: impl FnOnce(&Failed<'_>) -> T) -> T {
         let failure = Failure::new(FailureKind::Tool, "exit_1", "out of ink");
-        test(&Failed { step: &"draft".parse().unwrap(), failure: &failure, earlier_replans })
+        let step = "draft".parse().unwrap();
+        test(&Failed { step: &step, failure: &failure, earlier_replans, patched_for: None })
     }
 
     fn next(policy: &ReplanPolicy, earlier_replans: u32) -> &'static str {
-        with_failed(earlier_replans, |failed| match decide(policy, failed) {
+        with_failed(earlier_replans, |failed| named(decide(policy, failed)))
+    }
+
+    fn named(next: Next) -> &'static str {
+        match next {
             Next::Patch => "asks",
             Next::Decided { decision, .. } => decision.name(),
-        })
+        }
     }
 
     fn last(policy: &ReplanPolicy) -> &'static str {
@@ -111,6 +140,28 @@ mod tests {
         let escalating = policy(Strategy::LocalPatch, Some(Strategy::FullReplan));
         assert_eq!(next(&escalating, 0), "asks");
         assert_eq!(next(&escalating, 1), "full_replan");
+    }
+
+    #[test]
+    fn a_patch_did_not_help_either_if_what_it_brought_fails() {
+        let patched_for = "write".parse().unwrap();
+        let next = |policy: ReplanPolicy| {
+            with_failed(0, |failed| decide(&policy, &Failed { patched_for: Some(&patched_for), ..*failed }))
+        };
+        let escalated = next(policy(Strategy::LocalPatch, Some(Strategy::FullReplan)));
+        let Next::Decided { decision: ReplanDecision::FullReplan, reason } = escalated else {
+            panic!("{escalated:?}")
+        };
+        assert_eq!(reason, "`draft`, which a patch for `write` brought, failed: escalated to a full replan");
+        assert_eq!(named(next(policy(Strategy::LocalPatch, Some(Strategy::FailFast)))), "fail");
+        assert_eq!(named(next(policy(Strategy::LocalPatch, None))), "asks");
+    }
+
+    #[test]
+    fn escalating_to_fail_fast_allows_one_patch() {
+        let policy = policy(Strategy::LocalPatch, Some(Strategy::FailFast));
+        assert_eq!(next(&policy, 0), "asks");
+        assert_eq!(next(&policy, 1), "fail");
     }
 
     #[test]

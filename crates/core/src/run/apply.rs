@@ -77,7 +77,10 @@ impl Run {
             Event::StepRetried { step } => self.step_retried(step),
             Event::ReplanRequested { step } => self.replan_requested(step.as_ref()),
             Event::ReplanDecided { decision } => self.replan_decided(decision, cause),
-            Event::ReplanRefused { .. } => self.replans_used += 1,
+            Event::ReplanRefused { reason } => {
+                self.replans_used += 1;
+                self.replan_reason = Some(format!("a patch was refused: {reason}"));
+            }
             Event::GoalRevised { .. } => self.revise(cause),
             Event::RunPaused { by } => self.paused = Some(by.clone()),
             Event::RunResumed { .. } => self.paused = None,
@@ -144,6 +147,7 @@ impl Run {
     fn plan_requested(&mut self, request: u32, cause: &Input) {
         let trigger = match cause {
             Input::Command(command) if matches!(command.kind, CommandKind::Revise { .. }) => {
+                self.replan_reason = None;
                 Some(Arc::new(Trigger::GoalRevised))
             }
             _ => {
@@ -217,7 +221,10 @@ impl Run {
         self.close_question();
         self.proposals = version;
         let request = self.plan_request.take();
-        let Some(mut origin) = Origin::of(cause, request.and_then(|(_, trigger)| trigger)) else { return };
+        let why = self.replan_reason.take();
+        let Some(mut origin) = Origin::of(cause, request.and_then(|(_, trigger)| trigger), why) else {
+            return;
+        };
         let replan = self.replan.take();
         if let (Some(replan), Input::Replanned(_)) = (replan, cause) {
             origin.trigger = replan.trigger.name().to_owned();
@@ -294,6 +301,7 @@ impl Run {
         if let Some(rule) = reply.rule {
             *self.rule_uses.entry(rule).or_default() += 1;
         }
+        self.replan_reason = (decision == "full_replan").then(|| reply.reason.clone());
         match decision {
             "patch" | "new_plan" | "full_replan" => self.replans_used += 1,
             _ => self.replan = None,

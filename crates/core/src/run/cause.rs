@@ -24,22 +24,23 @@ pub(super) struct Origin<'a> {
 
 impl<'a> Origin<'a> {
     /// Returns the origin of the plan that `cause` proposes; `trigger` is that of the plan request that
-    /// it answers.
-    pub(super) fn of(cause: &'a Input, trigger: Option<Arc<Trigger>>) -> Option<Self> {
+    /// it answers, and `why` what the replanner gave as its reason to make that.
+    pub(super) fn of(cause: &'a Input, trigger: Option<Arc<Trigger>>, why: Option<String>) -> Option<Self> {
         match cause {
             Input::Planned(reply) => {
                 let again = trigger.as_ref();
-                let why = match &reply.proposal {
+                let rationale = match &reply.proposal {
                     Proposal::Valid { plan, .. } if again.is_some() => plan.plan().rationale.clone(),
                     _ => None,
                 };
+                let reasons: Vec<String> = why.into_iter().chain(rationale).collect();
                 Some(Self {
                     proposal: &reply.proposal,
                     trigger: again.map_or("goal", |t| t.name()).to_owned(),
                     step: again.and_then(|t| t.step().cloned()),
                     decision: if again.is_some() { "full_replan" } else { "plan" }.to_owned(),
                     by: reply.by.clone(),
-                    reason: why.unwrap_or_default(),
+                    reason: reasons.join("; "),
                 })
             }
             Input::Replanned(reply) => Some(Self {

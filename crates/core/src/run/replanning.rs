@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Turn;
+use super::{Run, Turn, state::PlanVersion};
 use crate::{
     action::Action,
     event::{Event, RunFailure},
@@ -10,6 +10,22 @@ use crate::{
     input::{Proposal, ReplanReply},
     policy::{ReplanDecision, Strategy},
 };
+
+impl Run {
+    /// Returns the step whose patch gave a step of the plan in force its definition, if a patch did.
+    #[must_use]
+    pub fn patched_for(&self, step: &StepId) -> Option<&StepId> {
+        let id = step.as_item().map_or(step.as_str(), |(each, _)| each);
+        let definition = |version: &PlanVersion| {
+            version.plan.position(id).map(|at| version.plan.step(at).definition_digest())
+        };
+        let version = self.versions().windows(2).rev().find_map(|pair| {
+            let (before, after) = (&pair[0], &pair[1]);
+            (definition(before) != definition(after)).then_some(after)
+        })?;
+        version.step.as_ref().filter(|_| version.decision == "patch")
+    }
+}
 
 impl Turn<'_> {
     /// Asks the replanner about the first failed step, if nothing else is being decided. Returns
@@ -112,9 +128,10 @@ impl Turn<'_> {
     fn refused(&mut self, step: &StepId, reason: String) {
         self.emit(Event::ReplanRefused { reason: reason.clone() });
         let trigger = self.run.replan.as_ref().map(|r| Arc::clone(&r.trigger));
-        if self.run.replans_used >= self.replans_max() {
+        let escalate = self.run.spec.replan.escalate;
+        if self.run.replans_used >= self.replans_max() || escalate == Some(Strategy::FailFast) {
             self.fail(RunFailure::Step { step: step.clone(), message: reason });
-        } else if self.run.spec.replan.escalate == Some(Strategy::FullReplan) {
+        } else if escalate == Some(Strategy::FullReplan) {
             self.request_plan(trigger);
         } else {
             self.ask_replanner(step.clone());

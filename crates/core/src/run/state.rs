@@ -38,6 +38,8 @@ pub struct Run {
     /// The plan request that has no answer yet, and why it was made.
     pub(super) plan_request: Option<(u32, Option<Arc<Trigger>>)>,
     pub(super) plan_requests: u32,
+    /// Why the replanner has the planner asked again.
+    pub(super) replan_reason: Option<String>,
     /// What the planner asked and nobody has answered.
     pub(super) plan_question: Option<PlanQuestion>,
     pub(super) plan_answers: Vec<PlanAnswer>,
@@ -116,6 +118,7 @@ impl Run {
             paused: None,
             plan_request: None,
             plan_requests: 0,
+            replan_reason: None,
             plan_question: None,
             plan_answers: Vec::new(),
             proposed: None,

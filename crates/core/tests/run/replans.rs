@@ -168,7 +168,9 @@ fn a_refused_patch_escalates_to_a_full_replan_where_the_policy_says_so() {
         ["replan refused: the decision brought no plan", "plan 2 asked", "> plan 2 because step_failed"]
     );
     assert_eq!(h.plan(2, &fixed()), ["v2 proposed for v1", "v2 adopted", "> evaluate fix"]);
-    assert_eq!(h.run.versions()[1].decision, "full_replan");
+    let version = &h.run.versions()[1];
+    assert_eq!(version.decision, "full_replan");
+    assert_eq!(version.reason, "a patch was refused: the decision brought no plan");
 }
 
 #[test]
