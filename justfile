@@ -59,6 +59,8 @@ bench:
     cargo bench -p foreplan-core
     cargo build --release -p foreplan --example orchestration
     target/release/examples/orchestration --workload chain --mode memory
+    target/release/examples/orchestration --workload waiting --mode sqlite-full
+    target/release/examples/orchestration --workload start --mode sqlite-full
 
 # Measure what traces cost: 20,000 spans encoded; then 1,000 runs at once, in pairs without and with traces
 bench-traces:

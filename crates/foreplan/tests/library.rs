@@ -126,3 +126,31 @@ async fn a_run_that_does_not_exist_is_an_error() {
     assert!(error.to_string().contains("there is no run"), "{error}");
     system.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_thousand_runs_that_wait_for_a_person_hold_no_actor() {
+    const RUNS: usize = 1_000;
+    let publish = Tool::function("publish", "Publish", Effect::Irreversible, |_: Nothing| async {
+        Ok::<_, Failure>(Receipt { receipt: "r-3".to_owned() })
+    });
+    let system = System::builder().tool(publish).produce(["receipt"]).build().await.unwrap();
+    let mut last = None;
+    for outcome in futures::future::join_all((0..RUNS).map(|_| system.run("Publish"))).await {
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.waiting_for.as_ref().unwrap().kind, WaitKind::PlanApproval);
+        last = Some(outcome.into_view());
+    }
+    // An actor leaves a moment after its run has come to rest.
+    let gone = async {
+        while system.runs_in_memory() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.unwrap();
+
+    let view = last.unwrap();
+    let kind = CommandKind::Approve { step: None, digest: view.waiting_for.unwrap().digest.unwrap() };
+    system.command(view.run, "ann", kind).await.unwrap();
+    assert_eq!(system.drive(view.run).await.unwrap().status, Status::Succeeded);
+    system.shutdown().await;
+}

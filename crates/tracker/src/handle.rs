@@ -162,6 +162,12 @@ impl TrackerHandle {
         }
     }
 
+    /// Returns how many runs have an actor: those that wait for a person have none.
+    #[must_use]
+    pub fn actors(&self) -> usize {
+        self.shared.standings.active()
+    }
+
     /// Carries out a command. Returns once its entry is durable.
     ///
     /// # Errors

@@ -405,8 +405,8 @@ impl State {
         };
         let standing = self.shared.standings.watch(run).borrow().clone();
         let is_shared = self.shared.is_shared.load(std::sync::atomic::Ordering::Relaxed);
-        if let Standing::Stuck { lost, .. } = standing
-            && (!lost || is_shared)
+        if let Standing::Stuck { lost, .. } = &standing
+            && (!*lost || is_shared)
         {
             self.try_again(me, run);
         }
@@ -418,7 +418,9 @@ impl State {
                     let _ = reply.send(Err(CommandError::Rejected(Rejection::NotNow(why.to_owned()))));
                 }
             }
-            self.shared.standings.set(run, Standing::Stuck { why: why.to_owned(), lost: false });
+            if !matches!(standing, Standing::Stuck { .. }) {
+                self.shared.standings.set(run, Standing::Stuck { why: why.to_owned(), lost: false });
+            }
             return;
         }
         self.runs.insert(run, Slot::Folding(waiting));

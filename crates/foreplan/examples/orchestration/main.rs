@@ -6,6 +6,8 @@
 //!
 //! * `--workload`: `chain` (steps one after the other), `fan` (one, many, one), `many` (concurrent
 //!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three);
+//! * `waiting` (runs that wait for a person: what they cost) and `start` (a process that starts with
+//!   as many in its store);
 //! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`;
 //! * `--size N`: steps of the chain, width of the fan, or number of runs;
 //! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store;
@@ -21,10 +23,11 @@
 
 mod floor;
 mod models;
+mod waiting;
 mod workload;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -50,7 +53,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Job {
     Agents(Settings),
     Models { ways: Vec<Way>, tool: Duration, rounds: usize },
+    Waiting { mode: Mode, runs: usize, dir: Option<PathBuf>, start: bool },
 }
+
+/// Runs that wait, of which the figures to reach are stated.
+const WAITING_RUNS: usize = 10_000;
 
 /// A workload without models.
 struct Settings {
@@ -138,17 +145,24 @@ impl Job {
             let tool = Duration::from_millis(options.number("--tool-ms")?.unwrap_or(0) as u64);
             return Ok(Self::Models { ways, tool, rounds });
         }
+        let dir = options.text("--dir").map(PathBuf::from);
+        let mode = options.known("--mode", &Mode::ALL)?;
+        if let Some(name @ ("waiting" | "start")) = options.text("--workload") {
+            let runs = options.number("--size")?.unwrap_or(WAITING_RUNS).max(1);
+            let mode = mode.unwrap_or(Mode::SqliteFull);
+            return Ok(Self::Waiting { mode, runs, dir, start: name == "start" });
+        }
         let kind = options
             .text("--workload")
-            .context("say which `--workload`: chain, fan, many, latency or models")?;
+            .context("say which `--workload`: chain, fan, many, latency, waiting, start or models")?;
         let kind = Kind::parse(kind)?;
         Ok(Self::Agents(Settings {
             kind,
-            mode: options.known("--mode", &Mode::ALL)?.unwrap_or(Mode::Memory),
+            mode: mode.unwrap_or(Mode::Memory),
             size: options.number("--size")?.unwrap_or(kind.size()).max(1),
             rounds,
             threads: options.number("--threads")?.unwrap_or_else(cores).max(1),
-            dir: options.text("--dir").map(PathBuf::from),
+            dir,
             traces: options.known("--traces", &[("file", true)])?.unwrap_or(false),
         }))
     }
@@ -156,7 +170,7 @@ impl Job {
     fn threads(&self) -> usize {
         match self {
             Self::Agents(settings) => settings.threads,
-            Self::Models { .. } => cores(),
+            Self::Models { .. } | Self::Waiting { .. } => cores(),
         }
     }
 }
@@ -201,18 +215,30 @@ async fn measure(job: Job) -> anyhow::Result<Vec<Value>> {
             }
             Ok(lines)
         }
+        Job::Waiting { mode, runs, dir, start } => {
+            let folder = folder(dir.as_deref())?;
+            Ok(vec![waiting::measure(mode, runs, folder.path(), start).await?])
+        }
     }
 }
 
-async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
-    let folder = match &settings.dir {
+fn folder(dir: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
+    Ok(match dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
-    };
-    let store = match settings.mode.sync() {
+    })
+}
+
+fn store(mode: Mode, folder: &Path) -> anyhow::Result<Store> {
+    Ok(match mode.sync() {
         None => Store::memory(),
-        Some(sync) => Store::open(folder.path(), foreplan_journal::Options { sync, ..Default::default() })?,
-    };
+        Some(sync) => Store::open(folder, foreplan_journal::Options { sync, ..Default::default() })?,
+    })
+}
+
+async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
+    let folder = folder(settings.dir.as_deref())?;
+    let store = store(settings.mode, folder.path())?;
     let workload = Workload::new(settings.kind, settings.size);
     let mut traces = Traces::default();
     if settings.traces {
@@ -236,7 +262,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         }
         outcomes.extend(ended);
     }
-    let rss_kb = peak_rss_kb()?;
+    let rss_kb = memory_kb("VmHWM:")?;
     walls.sort_by(f64::total_cmp);
     let wall_s = walls[walls.len() / 2];
 
@@ -266,9 +292,9 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     }))
 }
 
-/// Returns the most memory that the process has had so far.
-fn peak_rss_kb() -> anyhow::Result<u64> {
+/// Returns the memory that the process has (`VmRSS:`), or the most that it has had so far (`VmHWM:`).
+fn memory_kb(which: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).context("no such figure")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -31,6 +31,12 @@ pub struct Planned {
 }
 
 impl System {
+    /// Returns how many runs are in the memory of this process. Those that wait for a person are not.
+    #[must_use]
+    pub fn runs_in_memory(&self) -> usize {
+        self.inner.tracker.actors()
+    }
+
     /// Returns the run as people and programs see it.
     ///
     /// # Errors

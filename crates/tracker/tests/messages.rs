@@ -1,0 +1,217 @@
+//! What the tracker makes of messages that are late, duplicated or none of its business. The test
+//! plays the other agents.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::sync::Arc;
+
+use foreplan_bus::Receipt;
+use foreplan_core::{
+    event::{Entry, Event},
+    id::RunId,
+    input::{CommandKind, Input, Verdicts},
+    policy::ReplanDecision,
+    view::Status,
+};
+use foreplan_journal::Journal as _;
+use foreplan_protocol::{Message, Reply, Subject};
+use foreplan_tracker::{Standing, SubmitError};
+use serde_json::json;
+
+use crate::support::{Fixture, PATIENCE, failed, plan_reply, replan_reply, returned, two_steps};
+
+fn reply_to(run: RunId, reply: Reply) -> Message {
+    Message::Reply { run, reply }
+}
+
+#[tokio::test]
+async fn a_run_goes_from_its_goal_to_its_end_and_leaves_no_actor() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    assert_eq!(f.asked_for_step().await.step.as_str(), "a");
+    assert!(f.reply(returned("a", 1, json!({"n": 5}))).await);
+    assert_eq!(*f.asked_for_step().await.input, json!({"x": 5}));
+    assert!(f.reply(returned("b", 1, json!("done"))).await);
+    assert_eq!(f.folded().await.status(), Status::Succeeded);
+    f.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_result_that_comes_twice_is_recorded_once() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    f.reply(returned("a", 1, json!({"n": 5}))).await;
+    f.asked_for_step().await;
+    f.changes_nothing(reply_to(f.run, returned("a", 1, json!({"n": 6})))).await;
+    assert!(f.requests.try_recv().is_err(), "and nothing is asked again");
+    f.reply(returned("b", 1, json!("done"))).await;
+    assert_eq!(f.folded().await.status(), Status::Succeeded);
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_asked_for_changes_nothing() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    for reply in [
+        returned("a", 2, json!({})),
+        returned("a", 0, json!({})),
+        returned("b", 1, json!({})),
+        returned("nobody", 1, json!({})),
+        returned("a~0", 1, json!({})),
+        failed("a", 7),
+    ] {
+        f.changes_nothing(reply_to(f.run, reply)).await;
+    }
+    assert!(f.reply(returned("a", 1, json!({"n": 5}))).await);
+    assert_eq!(f.asked_for_step().await.step.as_str(), "b", "the run goes on");
+}
+
+#[tokio::test]
+async fn a_plan_for_another_request_changes_nothing() {
+    let mut f = Fixture::new().await;
+    let request = f.asked_for_plan().await.request;
+    f.changes_nothing(reply_to(f.run, plan_reply(request + 1, two_steps()))).await;
+    f.changes_nothing(reply_to(f.run, plan_reply(0, two_steps()))).await;
+    assert!(f.reply(plan_reply(request, two_steps())).await);
+    assert_eq!(f.asked_for_step().await.step.as_str(), "a");
+    f.changes_nothing(reply_to(f.run, plan_reply(request, json!([{"id": "z", "tool": "read"}])))).await;
+}
+
+#[tokio::test]
+async fn a_replanner_that_answers_twice_or_to_another_request_is_heard_once() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    f.reply(failed("a", 1)).await;
+    let basis = f.asked_to_replan().await.basis;
+    let answer = |basis| replan_reply(basis, ReplanDecision::Retry);
+    f.changes_nothing(reply_to(f.run, answer(basis + 1))).await;
+    assert!(f.reply(answer(basis)).await);
+    assert_eq!(f.asked_for_step().await.attempt, 2);
+    f.changes_nothing(reply_to(f.run, answer(basis))).await;
+}
+
+#[tokio::test]
+async fn a_message_for_another_agent_is_settled_and_changes_nothing() {
+    let mut f = Fixture::new().await;
+    let request = f.asked_for_plan().await;
+    f.changes_nothing(Message::Plan(Arc::clone(&request))).await;
+    assert!(f.reply(plan_reply(request.request, two_steps())).await);
+    let step = f.asked_for_step().await;
+    f.changes_nothing(Message::Step(step)).await;
+    assert_eq!(f.folded().await.status(), Status::Running);
+}
+
+#[tokio::test]
+async fn a_submission_cannot_be_sent_to_a_run_that_is_there() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    let input = f.entries().await[0].cause.clone();
+    assert!(matches!(input, Input::Submit { .. }));
+    f.changes_nothing(Message::Input { run: f.run, input }).await;
+}
+
+#[tokio::test]
+async fn what_comes_for_a_run_that_nobody_knows_is_settled() {
+    let mut f = Fixture::new().await;
+    f.asked_for_plan().await;
+    let stranger = f.ids.run();
+    assert!(f.tell(stranger, reply_to(stranger, returned("a", 1, json!({})))).await);
+    assert!(f.journal.find(stranger).await.unwrap().is_none());
+    assert!(f.tracker.actors() <= 1);
+}
+
+#[tokio::test]
+async fn a_permit_goes_to_the_attempt_in_hand_only() {
+    let mut f = Fixture::new().await;
+    f.planned(json!([{"id": "a", "tool": "send"}])).await;
+    f.asked_for_step().await;
+    assert!(!f.permit("a", 2).await);
+    assert!(!f.permit("b", 1).await);
+    assert!(f.permit("a", 1).await);
+    assert!(f.permit("a", 1).await, "an answer that was lost is given again");
+    let permitted = |entry: &Arc<Entry>| {
+        entry.events.iter().filter(|event| matches!(event, Event::EffectPermitted { .. })).count()
+    };
+    assert_eq!(f.entries().await.iter().map(permitted).sum::<usize>(), 1);
+}
+
+#[tokio::test]
+async fn the_result_of_a_permitted_call_is_recorded_once_though_the_run_has_ended() {
+    let mut f = Fixture::new().await;
+    f.planned(json!([{"id": "a", "tool": "send"}, {"id": "b", "tool": "read"}])).await;
+    f.asked_for_step().await;
+    f.asked_for_step().await;
+    assert!(f.permit("a", 1).await);
+    f.command(CommandKind::Cancel { reason: None }).await;
+    assert_eq!(f.folded().await.status(), Status::Cancelled);
+    f.at_rest().await;
+
+    let before = f.entries().await.len();
+    assert!(f.reply(returned("a", 1, json!("sent"))).await);
+    let entries = f.entries().await;
+    assert_eq!(entries.len(), before + 1);
+    assert!(
+        matches!(entries[before].events[..], [Event::LateResultRecorded { .. }]),
+        "{:?}",
+        entries[before]
+    );
+    f.changes_nothing(reply_to(f.run, returned("a", 1, json!("sent")))).await;
+    f.changes_nothing(reply_to(f.run, returned("b", 1, json!("read")))).await;
+    assert_eq!(f.folded().await.status(), Status::Cancelled);
+    f.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_has_no_actor_and_goes_on_when_a_person_speaks() {
+    let mut f = Fixture::new().await;
+    let ask = json!({"id": "ask", "human": {"question": "Go on?"}});
+    f.planned(json!([ask, {"id": "b", "tool": "read", "needs": ["ask"]}])).await;
+    f.at_rest().await;
+    assert_eq!(f.folded().await.status(), Status::Waiting);
+    let (step, value) = ("ask".parse().unwrap(), Arc::new(json!("yes")));
+    f.command(CommandKind::Answer { step, value, verdicts: Verdicts::default() }).await;
+    assert_eq!(f.asked_for_step().await.step.as_str(), "b");
+}
+
+#[tokio::test]
+async fn no_more_runs_are_begun_than_may_be_active() {
+    let mut f = Fixture::limited(1).await;
+    let request = f.asked_for_plan().await.request;
+    let second = f.ids.run();
+    let refused = f.submit(second).await;
+    assert!(matches!(refused, Err(SubmitError::Busy { max: 1 })), "{refused:?}");
+    assert!(f.journal.find(second).await.unwrap().is_none());
+    f.reply(plan_reply(request, json!([{"id": "a", "tool": "read"}]))).await;
+    f.asked_for_step().await;
+    f.reply(returned("a", 1, json!({}))).await;
+    f.at_rest().await;
+    f.submit(second).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tracker_that_is_not_alone_with_a_run_leaves_it() {
+    let mut f = Fixture::new().await;
+    let request = f.asked_for_plan().await.request;
+    let mut standing = f.tracker.standing(f.run);
+    standing.now();
+    // Somebody else writes the next entry.
+    let (entries, record) = (f.entries().await, f.journal.find(f.run).await.unwrap().unwrap());
+    let next = Entry { seq: 1, ..entries[0].as_ref().clone() };
+    f.journal.append(f.run, Arc::new(next), record.progress).await.unwrap();
+    let (receipt, mut settled) = Receipt::pair();
+    f.bus.hand(&Subject::Tracker(f.run), reply_to(f.run, plan_reply(request, two_steps())), receipt).unwrap();
+    let lost = async {
+        while !matches!(standing.now(), Standing::Stuck { lost: true, .. }) {
+            assert!(standing.changed().await);
+        }
+    };
+    tokio::time::timeout(PATIENCE, lost).await.unwrap();
+    assert!(!settled.wait().await, "the message comes again, to whoever has the run");
+    assert!(f.requests.try_recv().is_err(), "nothing was dispatched");
+}

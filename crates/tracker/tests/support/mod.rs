@@ -1,0 +1,243 @@
+//! A tracker whose other agents are played by the test.
+
+use std::{sync::Arc, time::Duration};
+
+use foreplan_bus::{Bus as _, Error, MemoryBus, Receipt};
+use foreplan_core::{
+    budget::Usage,
+    event::Entry,
+    failure::{Failure, FailureKind},
+    goal::RunSpec,
+    id::RunId,
+    input::{AttemptOutcome, AttemptReply, Command, CommandKind, Verdicts},
+    payload::Output,
+    plan::Plan,
+    policy::ReplanDecision,
+    run::Run,
+    time::Timestamp,
+    tool::Inventory,
+};
+use foreplan_journal::{Journal as _, MemoryJournal, MemoryPayloads};
+use foreplan_protocol::{
+    Message, PermitRequest, PlanOutcome, PlanRequest, ReplanRequest, Reply, StepRequest, Subject,
+};
+use foreplan_testkit::{Ids, TestClock};
+use foreplan_tracker::{Deps, SubmitError, TrackerHandle, spawn};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// Longer than anything here takes, even on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A tracker, and the requests that it makes.
+pub(crate) struct Fixture {
+    pub(crate) bus: Arc<MemoryBus>,
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) tracker: TrackerHandle,
+    pub(crate) requests: mpsc::UnboundedReceiver<Message>,
+    pub(crate) ids: Ids,
+    pub(crate) run: RunId,
+}
+
+impl Fixture {
+    /// Starts a tracker with one run, of which the planner is asked for a plan.
+    pub(crate) async fn new() -> Self {
+        Self::limited(10).await
+    }
+
+    /// The same, with a limit on active runs.
+    pub(crate) async fn limited(active_runs_max: usize) -> Self {
+        let bus = Arc::new(MemoryBus::new());
+        let (sender, requests) = mpsc::unbounded_channel();
+        for subject in
+            [Subject::Planner, Subject::Replanner, Subject::Executors, Subject::Executor("data".into())]
+        {
+            let sender = sender.clone();
+            let queue = move |message| sender.send(message).map_err(|_| Error::Gone("test".to_owned()));
+            bus.serve(subject, Box::new(queue));
+        }
+        let payloads = Arc::new(MemoryPayloads::default());
+        let journal = Arc::new(MemoryJournal::new(Arc::clone(&payloads)));
+        let tools = json!({"read": tool("read", "read"), "send": tool("send", "irreversible")});
+        let inventory: Arc<Inventory> = Arc::new(serde_json::from_value(tools).unwrap());
+        let deps = Deps {
+            bus: bus.clone(),
+            journal: journal.clone(),
+            payloads,
+            inventories: Arc::new(move |_: &str| Arc::clone(&inventory)),
+            children: None,
+            clock: TestClock::ticking(Timestamp(1_000_000), Duration::from_micros(1)).reader(),
+            active_runs_max,
+        };
+        let tracker = spawn(deps).await.unwrap();
+        let mut ids = Ids::seeded(3);
+        let run = ids.run();
+        let fixture = Self { bus, journal, tracker, requests, ids, run };
+        fixture.submit(run).await.unwrap();
+        fixture
+    }
+
+    /// Begins a run.
+    pub(crate) async fn submit(&self, run: RunId) -> Result<(), SubmitError> {
+        let spec = json!({"project": "p", "goal": "g", "planner": {"kind": "custom", "name": "test"},
+            "approval": {"mode": "auto"}});
+        let spec: RunSpec = serde_json::from_value(spec).unwrap();
+        self.tracker.submit(run, Arc::new(spec), "ann").await.map(drop)
+    }
+
+    /// Hands the tracker a message, and returns once it is dealt with: whether it was settled.
+    pub(crate) async fn tell(&self, run: RunId, message: Message) -> bool {
+        let (receipt, mut settled) = Receipt::pair();
+        self.bus.hand(&Subject::Tracker(run), message, receipt).unwrap();
+        tokio::time::timeout(PATIENCE, settled.wait()).await.unwrap()
+    }
+
+    /// The same, for an answer to the run.
+    pub(crate) async fn reply(&self, reply: Reply) -> bool {
+        self.tell(self.run, Message::Reply { run: self.run, reply }).await
+    }
+
+    /// Hands the tracker a message that must change nothing, and be settled all the same: a bus that
+    /// keeps it would bring it for ever.
+    pub(crate) async fn changes_nothing(&self, message: Message) {
+        let before = self.entries().await.len();
+        assert!(self.tell(self.run, message).await, "it is settled");
+        assert_eq!(self.entries().await.len(), before);
+    }
+
+    async fn next(&mut self) -> Message {
+        tokio::time::timeout(PATIENCE, self.requests.recv()).await.unwrap().unwrap()
+    }
+
+    /// Waits for a request to the planner.
+    pub(crate) async fn asked_for_plan(&mut self) -> Arc<PlanRequest> {
+        match self.next().await {
+            Message::Plan(request) => request,
+            other => panic!("no plan request: {other:?}"),
+        }
+    }
+
+    /// Waits for a request to the replanner.
+    pub(crate) async fn asked_to_replan(&mut self) -> Arc<ReplanRequest> {
+        match self.next().await {
+            Message::Replan(request) => request,
+            other => panic!("no replan request: {other:?}"),
+        }
+    }
+
+    /// Waits for a request to an executor.
+    pub(crate) async fn asked_for_step(&mut self) -> Arc<StepRequest> {
+        match self.next().await {
+            Message::Step(request) => request,
+            other => panic!("no step request: {other:?}"),
+        }
+    }
+
+    /// Asks for a permit, and returns whether it was granted.
+    pub(crate) async fn permit(&mut self, step: &str, attempt: u32) -> bool {
+        let asked = PermitRequest { run: self.run, step: step.parse().unwrap(), attempt, call: None };
+        assert!(self.tell(self.run, Message::PermitRequest(asked)).await);
+        match self.next().await {
+            Message::PermitAnswer(answer) => answer.granted,
+            other => panic!("no permit answer: {other:?}"),
+        }
+    }
+
+    /// Answers the first plan request with these steps.
+    pub(crate) async fn planned(&mut self, steps: Value) {
+        let request = self.asked_for_plan().await.request;
+        assert!(self.reply(plan_reply(request, steps)).await);
+    }
+
+    /// Carries out a command that the run takes.
+    pub(crate) async fn command(&mut self, kind: CommandKind) {
+        let command = Command { id: self.ids.command(), by: "ann".to_owned(), kind };
+        self.tracker.command(self.run, command).await.unwrap();
+    }
+
+    /// Returns the run's entries.
+    pub(crate) async fn entries(&self) -> Vec<Arc<Entry>> {
+        self.journal.read(self.run, 0).await.unwrap()
+    }
+
+    /// Returns the run as its entries tell it.
+    pub(crate) async fn folded(&self) -> Run {
+        Run::replay(self.run, self.entries().await.iter().map(AsRef::as_ref)).unwrap()
+    }
+
+    /// Waits until no run has an actor.
+    pub(crate) async fn at_rest(&self) {
+        let rest = async {
+            while self.tracker.actors() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, rest).await.unwrap();
+    }
+}
+
+fn tool(name: &str, effect: &str) -> Value {
+    json!({
+        "name": name, "description": "", "effect": effect, "capabilities": ["data"], "cost": 1,
+        "digest": format!("sha256:{}", "0".repeat(64)), "input": true, "output": true,
+    })
+}
+
+/// Returns the answer to a plan request.
+pub(crate) fn plan_reply(request: u32, steps: Value) -> Reply {
+    let plan: Plan = serde_json::from_value(json!({"format": 1, "steps": steps})).unwrap();
+    Reply::Plan {
+        request,
+        by: "test".to_owned(),
+        outcome: PlanOutcome::Plan(Arc::new(plan)),
+        usage: Usage::default(),
+        calls: Vec::new(),
+    }
+}
+
+/// Returns the answer to a replan request.
+pub(crate) fn replan_reply(basis: u64, decision: ReplanDecision) -> Reply {
+    Reply::Replan {
+        basis,
+        by: "test".to_owned(),
+        reason: "because".to_owned(),
+        decision,
+        rule: None,
+        usage: Usage::default(),
+        calls: Vec::new(),
+    }
+}
+
+/// A plan whose second step uses the output of its first.
+pub(crate) fn two_steps() -> Value {
+    json!([
+        {"id": "a", "tool": "read"},
+        {"id": "b", "tool": "read", "input": {"x": {"$ref": "a.n"}}},
+    ])
+}
+
+/// Returns the result of an attempt that succeeded.
+pub(crate) fn returned(step: &str, attempt: u32, output: Value) -> Reply {
+    result(step, attempt, AttemptOutcome::Output(Output::inline(output)))
+}
+
+/// Returns the result of an attempt that failed for good.
+pub(crate) fn failed(step: &str, attempt: u32) -> Reply {
+    let failure = Failure::new(FailureKind::Tool, "broken", "it broke").retryable(false);
+    result(step, attempt, AttemptOutcome::Failure(failure))
+}
+
+fn result(step: &str, attempt: u32, outcome: AttemptOutcome) -> Reply {
+    Reply::Step(AttemptReply {
+        step: step.parse().unwrap(),
+        attempt,
+        outcome,
+        worker: "test".to_owned(),
+        input: None,
+        started_at: Timestamp(1),
+        ended_at: Timestamp(2),
+        usage: Usage::default(),
+        calls: Vec::new(),
+        verdicts: Verdicts::default(),
+    })
+}
