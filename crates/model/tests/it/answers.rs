@@ -32,6 +32,24 @@ async fn a_text_comes_back_with_tokens_cost_and_who_answered() {
 }
 
 #[tokio::test]
+async fn a_price_of_the_project_goes_before_the_built_in_table() {
+    let server = ModelServer::start().await;
+    server.always(|_| true, Reply::text("3").tokens(1_000_000, 1_000_000));
+    let cost = async |name: &str, price: Option<Price>| {
+        let config = foreplan_model::Config { price, ..config(&server, Api::Openai) };
+        let model = client([(name, config)]).model(name).unwrap();
+        model.chat(Arc::new(request("how many?"))).await.unwrap().cost_microusd
+    };
+    let own = Price { input: 1.0, output: 2.0, cached: None };
+    assert_eq!(cost("openai/gpt-4o", Some(own)).await, 3_000_000);
+    let built_in = foreplan_model::PriceTable::built_in().of("openai/gpt-4o").unwrap();
+    let expected = ((built_in.input + built_in.output) * 1e6) as u64;
+    assert!(expected > 0 && expected != 3_000_000);
+    assert_eq!(cost("openai/gpt-4o", None).await, expected);
+    assert_eq!(cost("local/unheard-of", None).await, 0, "a model without a price counts as free");
+}
+
+#[tokio::test]
 async fn tools_are_offered_called_and_answered() {
     for api in APIS {
         let server = ModelServer::start().await;

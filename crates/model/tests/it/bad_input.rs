@@ -105,6 +105,23 @@ async fn what_the_server_refuses_is_told_apart() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_off_every_time_is_a_typed_failure() {
+    for api in [Api::Openai, Api::Anthropic] {
+        let server = ModelServer::start().await;
+        server.always(|_| true, Reply::text("an answer that never comes to its end").cut());
+        let error = model(config(&server, api)).chat(Arc::new(request("x"))).await.unwrap_err();
+        check(&error, ErrorKind::Unavailable, &["tried 4 times"]);
+        assert!(server.asked().iter().all(|asked| asked.body["stream"] != true), "answers come whole");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_asked_for_is_a_typed_failure() {
+    let events = "data: {\"choices\": [{\"delta\": {\"content\": \"hal\"}}]}\n\ndata: {\"choi";
+    check(&fails(Reply::raw(events)).await, ErrorKind::Malformed, &["check that base_url"]);
+}
+
+#[tokio::test]
 async fn a_refusal_of_anthropic_is_a_refusal() {
     let server = ModelServer::start().await;
     server.script([Reply::refusal("I cannot help with that.")]);
