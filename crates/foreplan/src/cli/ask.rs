@@ -5,7 +5,7 @@ use std::io::Write as _;
 use foreplan_core::json;
 use serde_json::Value;
 
-use super::{error::Failure, output::Output};
+use super::{error::Failure, output::Output, signals::Signals};
 
 /// Returns whether the person typed `yes`, and nothing else.
 pub(crate) async fn yes(output: &Output, question: &str) -> bool {
@@ -17,6 +17,8 @@ pub(crate) async fn line(output: &Output, question: &str) -> Option<String> {
     if !output.can_ask() {
         return None;
     }
+    // Listened for before the question is seen: Ctrl-C may be the answer at once.
+    let mut signals = Signals::new().ok()?;
     let mut err = std::io::stderr().lock();
     let _ = write!(err, "{question}").and_then(|()| err.flush());
     drop(err);
@@ -24,10 +26,13 @@ pub(crate) async fn line(output: &Output, question: &str) -> Option<String> {
         let mut text = String::new();
         std::io::stdin().read_line(&mut text).ok().filter(|read| *read > 0).map(|_| text)
     });
-    // A signal ends the process at a question: nothing is in flight then.
+    // A signal leaves the question open: nothing is in flight then.
     tokio::select! {
         text = read => text.ok().flatten().map(|text| text.trim().to_owned()),
-        _ = tokio::signal::ctrl_c() => None,
+        _ = signals.next() => {
+            let _ = writeln!(std::io::stderr());
+            None
+        }
     }
 }
 

@@ -41,6 +41,7 @@ enum Form {
 
 #[derive(Debug)]
 struct Tree {
+    colored: bool,
     all: MultiProgress,
     bar: ProgressBar,
     running: BTreeMap<StepId, ProgressBar>,
@@ -50,14 +51,15 @@ impl Live {
     /// Chooses the form that the output asks for.
     #[must_use]
     pub(crate) fn new(output: &Output) -> Self {
+        let look = output.look_stderr();
         let form = if output.is_json() {
             Form::Json
         } else if output.is_live() {
-            Form::Tree(Tree::new())
+            Form::Tree(Tree::new(look.paint.is_colored()))
         } else {
             Form::Plain
         };
-        Self { look: output.look_stderr(), form }
+        Self { look, form }
     }
 
     /// Shows something that happened.
@@ -95,15 +97,19 @@ impl Live {
 }
 
 impl Tree {
-    fn new() -> Self {
+    fn new(colored: bool) -> Self {
         let all = MultiProgress::new();
         let bar = all.add(ProgressBar::new(0));
-        let style = ProgressStyle::with_template("  {bar:24.cyan/dim} {pos}/{len} steps  {elapsed:.dim}");
-        if let Ok(style) = style {
+        let template = if colored {
+            "  {bar:24.cyan/dim} {pos}/{len} steps  {elapsed:.dim}"
+        } else {
+            "  {bar:24} {pos}/{len} steps  {elapsed}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━━╌"));
         }
         bar.enable_steady_tick(TICK);
-        Self { all, bar, running: BTreeMap::new() }
+        Self { colored, all, bar, running: BTreeMap::new() }
     }
 
     fn show(&mut self, look: &Look, line: &Line) {
@@ -130,8 +136,12 @@ impl Tree {
             return;
         }
         let row = self.all.insert_before(&self.bar, ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} running     {msg}  {elapsed:.dim}")
-        {
+        let template = if self.colored {
+            "  {spinner:.cyan} running     {msg}  {elapsed:.dim}"
+        } else {
+            "  {spinner} running     {msg}  {elapsed}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             row.set_style(style);
         }
         row.set_message(text);

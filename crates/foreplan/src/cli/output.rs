@@ -66,10 +66,12 @@ impl Output {
         !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Returns whether progress can be drawn in place.
+    /// Returns whether progress can be drawn in place: a terminal that does not say what it is cannot
+    /// move its cursor.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.json && io::stderr().is_terminal() && std::env::var_os("CI").is_none()
+        let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        !self.json && io::stderr().is_terminal() && can_draw && std::env::var_os("CI").is_none()
     }
 
     /// Returns how text on stdout looks.

@@ -46,6 +46,12 @@ impl Paint {
         Self { color }
     }
 
+    /// Returns whether there are colours.
+    #[must_use]
+    pub fn is_colored(self) -> bool {
+        self.color
+    }
+
     /// Returns the text in the colour of its tone.
     #[must_use]
     pub fn paint(self, tone: Tone, text: &str) -> String {

@@ -201,8 +201,12 @@ async fn remote(options: &crate::serve::NatsOptions, place: &Place) -> Result<Sy
     Ok(built.await?)
 }
 
+/// Pages of 4 KiB, which a store has.
+const PAGES_PER_MEBIBYTE: u32 = 256;
+
 fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
-    let sync = match place.project.file().store.sync {
+    let section = &place.project.file().store;
+    let sync = match section.sync {
         Sync::Full => SyncMode::Full,
         Sync::Normal => SyncMode::Normal,
     };
@@ -210,7 +214,8 @@ fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
     if read_only && !place.store.exists() {
         return Ok(Store::memory());
     }
-    Ok(Store::open(&place.store, Options { sync, read_only, ..Options::default() })?)
+    let page_limit = section.mebibytes_max.map(|most| most.saturating_mul(PAGES_PER_MEBIBYTE));
+    Ok(Store::open(&place.store, Options { sync, page_limit, read_only })?)
 }
 
 /// Returns the name under which this process's user acts: the record must say who decided.

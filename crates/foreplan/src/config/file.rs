@@ -266,6 +266,9 @@ pub struct StoreSection {
     pub path: Option<PathBuf>,
     /// How durable an entry is when it counts as written.
     pub sync: Sync,
+    /// How large the file of the journal may grow, in MiB; absent: as the disk allows. Values that are
+    /// kept beside it do not count.
+    pub mebibytes_max: Option<u32>,
 }
 
 /// How durable an entry is when it counts as written.

@@ -3,5 +3,7 @@
 
 mod moments;
 mod refusals;
+mod store;
 mod support;
 mod tending;
+mod terminal;

@@ -89,10 +89,26 @@ impl Transcript {
         self.text.push_str(&format!("exit {code}\n\n"));
     }
 
+    /// Runs a command to its end, apart from the transcript.
+    pub(crate) fn shown(&self, arguments: &str) -> Shown {
+        self.shown_by(Command::new(env!("CARGO_BIN_EXE_foreplan")), arguments)
+    }
+
+    /// The same, by a copy of the program.
+    pub(crate) fn shown_by(&self, program: Command, arguments: &str) -> Shown {
+        let mut running = self.spawn(program, arguments);
+        let status = running.child.wait().unwrap();
+        Shown { code: status.code().unwrap_or(-1), text: running.shown() }
+    }
+
     fn start(&self, arguments: &str) -> Running {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_foreplan")), arguments)
+    }
+
+    fn spawn(&self, mut program: Command, arguments: &str) -> Running {
         let shown = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let open = || -> Stdio { OpenOptions::new().append(true).create(true).open(&shown).unwrap().into() };
-        let child = Command::new(env!("CARGO_BIN_EXE_foreplan"))
+        let child = program
             .args(words(arguments))
             .current_dir(self.folder.path())
             .env_clear()
@@ -137,6 +153,13 @@ impl Transcript {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         assert_golden(folder.join(format!("{name}.txt")), &text);
     }
+}
+
+/// What a command showed, and what it exited with.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) code: i32,
+    pub(crate) text: String,
 }
 
 /// A command that goes on.
