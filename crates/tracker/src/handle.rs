@@ -137,6 +137,13 @@ impl TrackerHandle {
         self.order(Order::CarryOn { run, takeover });
     }
 
+    /// Carries on runs whose process, and its workers, are gone. One that waits for a person loses
+    /// nothing by that: its timer is set, and it does not stay in memory. Returns once they are in hand.
+    pub async fn look_after(&self, runs: Vec<RunId>, takeover: &str) {
+        let takeover = takeover.to_owned();
+        let _ = self.supervisor.call(|reply| Order::LookAfter { runs, takeover, reply }, None).await;
+    }
+
     /// Makes a run take commands without dispatching anything until it is carried on.
     pub fn attend(&self, run: RunId) {
         self.order(Order::Attend(run));

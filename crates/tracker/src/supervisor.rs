@@ -40,6 +40,8 @@ pub(crate) enum Order {
     Begin(Box<(Run, Vec<Action>)>),
     /// Fold a run and go on with it.
     CarryOn { run: RunId, takeover: Option<String> },
+    /// Fold runs whose process is gone, and go on with those that do not only wait.
+    LookAfter { runs: Vec<RunId>, takeover: String, reply: RpcReplyPort<()> },
     /// Fold a run for commands only: nothing is dispatched until it is carried on.
     Attend(RunId),
     /// Try again to carry a run on whose journal could not be used.
@@ -95,6 +97,8 @@ struct State {
     attended: HashSet<RunId>,
     /// Runs whose journals could not be used.
     stuck: HashSet<RunId>,
+    /// Runs that are folded to see whether they only wait.
+    looked_at: HashSet<RunId>,
     timekeeper: tokio::task::JoinHandle<()>,
     is_held: bool,
 }
@@ -134,6 +138,7 @@ impl Actor for Supervisor {
             restarts: HashMap::new(),
             attended: HashSet::new(),
             stuck: HashSet::new(),
+            looked_at: HashSet::new(),
             timekeeper,
             is_held: false,
         })
@@ -167,6 +172,17 @@ impl Actor for Supervisor {
             Order::CarryOn { run, takeover } => {
                 state.attended.remove(&run);
                 state.send(&me, run, takeover.map_or(RunMessage::GoOn, RunMessage::Takeover));
+            }
+            Order::LookAfter { runs, takeover, reply } => {
+                for run in runs {
+                    state.attended.remove(&run);
+                    if !state.runs.contains_key(&run) {
+                        state.looked_at.insert(run);
+                    }
+                    state.send(&me, run, RunMessage::Takeover(takeover.clone()));
+                }
+                state.shared.standings.count(state.runs.len());
+                let _ = reply.send(());
             }
             Order::Attend(run) => {
                 if !state.runs.contains_key(&run) {
@@ -263,7 +279,12 @@ impl State {
 
     async fn folded(&mut self, me: &ActorRef<Order>, run: RunId, folded: Result<Box<Run>, NotFolded>) {
         let Some(Slot::Folding(waiting)) = self.runs.remove(&run) else { return };
+        let is_alone = self.looked_at.remove(&run) && waiting.len() == 1;
         match folded {
+            Ok(folded) if is_alone && only_waits(&folded) => {
+                self.shared.timers.set(run, folded.next_wake());
+                self.shared.standings.set(run, Standing::Idle(Arc::from(folded)));
+            }
             Ok(folded) => {
                 let is_attended = self.attended.contains(&run);
                 let asked = if is_attended { Vec::new() } else { folded.outstanding() };
@@ -426,6 +447,12 @@ impl State {
         self.runs.insert(run, Slot::Folding(waiting));
         self.fold(me, run);
     }
+}
+
+/// Returns whether nothing is lost with the process that carried a run on, and nobody else's run is
+/// concerned.
+fn only_waits(run: &Run) -> bool {
+    run.is_idle() && run.spec().parent.is_none() && run.children(true).is_empty()
 }
 
 /// Takes messages for runs that are not in memory.

@@ -215,3 +215,34 @@ async fn a_tracker_that_is_not_alone_with_a_run_leaves_it() {
     assert!(!settled.wait().await, "the message comes again, to whoever has the run");
     assert!(f.requests.try_recv().is_err(), "nothing was dispatched");
 }
+
+#[tokio::test]
+async fn a_run_that_only_waits_is_looked_after_without_a_word_and_one_with_work_in_hand_is_taken_over() {
+    let mut waits = Fixture::new().await;
+    waits.planned(json!([{"id": "ask", "human": {"question": "Go on?"}}])).await;
+    waits.at_rest().await;
+    let before = waits.entries().await.len();
+    waits.tracker.look_after(vec![waits.run], "p2").await;
+    waits.at_rest().await;
+    assert_eq!(waits.tracker.in_flight().await, 0);
+    assert_eq!(waits.entries().await.len(), before);
+    let (step, value) = ("ask".parse().unwrap(), Arc::new(json!("yes")));
+    waits.command(CommandKind::Answer { step, value, verdicts: Verdicts::default() }).await;
+    assert_eq!(waits.folded().await.status(), Status::Succeeded);
+
+    let mut works = Fixture::new().await;
+    works.planned(two_steps()).await;
+    works.asked_for_step().await;
+    works.tracker.forget(|_| true);
+    works.at_rest().await;
+    let before = works.entries().await.len();
+    works.tracker.look_after(vec![works.run], "p2").await;
+    let taken_over = async {
+        while works.entries().await.len() == before {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken_over).await.unwrap();
+    let lost = |event: &Event| matches!(event, Event::AttemptFailed { attempt: 1, .. });
+    assert!(works.entries().await[before].events.iter().any(lost), "it is lost with its process");
+}

@@ -14,7 +14,7 @@ use foreplan_core::{
     tool::Effect,
     view::{Status, WaitKind},
 };
-use foreplan_journal::{RunFilter, Store};
+use foreplan_journal::RunFilter;
 use foreplan_tools::Tool;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub(crate) async fn measure(mode: Mode, runs: usize, dir: &Path, start: bool) ->
     let mut wall_s = began.elapsed().as_secs_f64();
     let mut rss_kb = memory_kb("VmRSS:")?;
     let mut actors = at_rest(&system).await?;
+    let mut taken_s = None;
     let mut ok = waiting == runs && actors == 0;
     if start {
         system.shutdown().await;
@@ -47,6 +48,7 @@ pub(crate) async fn measure(mode: Mode, runs: usize, dir: &Path, start: bool) ->
         let began = Instant::now();
         let again = builder()?.store(store(mode, dir)?).build().await?;
         let taken = again.resume_all().await?;
+        taken_s = Some(began.elapsed().as_secs_f64());
         actors = at_rest(&again).await?;
         wall_s = began.elapsed().as_secs_f64();
         rss_kb = memory_kb("VmRSS:")?;
@@ -58,7 +60,7 @@ pub(crate) async fn measure(mode: Mode, runs: usize, dir: &Path, start: bool) ->
     }
     Ok(json!({
         "workload": if start { "start" } else { "waiting" }, "mode": mode.name(),
-        "wall_s": wall_s, "runs": runs, "rss_kb": rss_kb, "ok": ok, "actors": actors,
+        "wall_s": wall_s, "taken_s": taken_s, "runs": runs, "rss_kb": rss_kb, "ok": ok, "actors": actors,
         "rss_kb_before": before_kb, "rss_kb_most": memory_kb("VmHWM:")?,
         "settings": { "size": runs, "at_once": AT_ONCE },
     }))

@@ -10,13 +10,19 @@ use foreplan_core::{
     id::RunId,
     input::{Command, Input},
 };
-use foreplan_journal::{Claim, Error as JournalError, Store};
+use foreplan_journal::{Claim, Error as JournalError, RunFilter, Store};
 use foreplan_tools::Toolbox;
 use foreplan_tracker::{Children, SubmitError, TrackerHandle};
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, FutureExt as _},
+};
 use parking_lot::Mutex;
 
 use super::{Error, drive::carry_out};
+
+/// Runs that are claimed at once, so that their claims are written together.
+const CLAIMS_AT_ONCE: usize = 256;
 
 /// Makes this process the one that carries runs on. A child run and its parent have the same owner.
 pub(super) struct Carrier {
@@ -39,6 +45,36 @@ impl Carrier {
         }
     }
 
+    /// Makes this process the one that carries on every open run that nobody carries on, once what
+    /// killed processes of this project left running has ended. Returns them.
+    pub(super) async fn take_all(&self) -> Result<Vec<RunId>, Error> {
+        let Some(tracker) = self.tracker.get() else { return Ok(Vec::new()) };
+        let (journal, owner) = (&self.store.journal, self.store.owner());
+        let open = journal.list(RunFilter { open: true, limit: None }).await?;
+        let claims = open.into_iter().map(|record| async move {
+            let run = record.run.run;
+            Ok::<_, JournalError>(match journal.claim(run, owner).await? {
+                Claim::Claimed { .. } if !self.mine.lock().contains(&run) => Some(run),
+                Claim::Claimed { .. } | Claim::Owned { .. } => None,
+            })
+        });
+        let claims = futures::stream::iter(claims).buffered(CLAIMS_AT_ONCE);
+        let taken: Vec<RunId> = claims.try_filter_map(|taken| async move { Ok(taken) }).try_collect().await?;
+        self.toolbox.end_orphans().await.map_err(Error::Orphan)?;
+        taken.iter().for_each(|run| self.own(tracker, *run));
+        for (run, command) in journal.poll(owner).await? {
+            carry_out(&self.store, tracker, run, command).await;
+        }
+        tracker.look_after(taken.clone(), owner).await;
+        Ok(taken)
+    }
+
+    /// Makes a claimed run this process's own, for commands only.
+    fn own(&self, tracker: &TrackerHandle, run: RunId) {
+        self.mine.lock().insert(run);
+        tracker.attend(run);
+    }
+
     /// Makes this process the one that carries the run on, with the runs that it is a step of, once
     /// what killed processes of this project left running has ended.
     pub(super) fn take(&self, run: RunId) -> BoxFuture<'_, Result<(), Error>> {
@@ -52,8 +88,7 @@ impl Carrier {
                 return Err(Error::Owned { by });
             }
             self.toolbox.end_orphans().await.map_err(Error::Orphan)?;
-            self.mine.lock().insert(run);
-            tracker.attend(run);
+            self.own(tracker, run);
             for command in journal.pending(run).await? {
                 carry_out(&self.store, tracker, run, command).await;
             }

@@ -9,7 +9,7 @@ use foreplan_core::{
     run::{Run, StepState},
     view::{RunView, Status, WaitKind},
 };
-use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, RunFilter, Store};
+use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, Store};
 use foreplan_tracker::{CommandError, Standing, TrackerHandle, Watch};
 use uuid::Uuid;
 
@@ -187,16 +187,7 @@ impl System {
     ///
     /// If the store cannot be read.
     pub async fn resume_all(&self) -> Result<Vec<RunId>, Error> {
-        let open = self.inner.store.journal.list(RunFilter { open: true, limit: None }).await?;
-        let mut taken = Vec::new();
-        for record in open {
-            match self.take(record.run.run).await {
-                Ok(()) => taken.push(record.run.run),
-                Err(Error::Owned { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(taken)
+        self.inner.carrier.take_all().await
     }
 
     /// Carries out a command: here if this process carries the run on or nobody does, else by the
