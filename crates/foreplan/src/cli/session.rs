@@ -22,6 +22,9 @@ const SUFFIX_MIN: usize = 6;
 /// The word that names the newest run.
 const LAST: &str = "last";
 
+/// Runs among which `last` is looked for: a run may have begun many others as its steps.
+const LAST_AMONG: usize = 100;
+
 /// What a command needs of the system besides the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Means {
@@ -105,6 +108,19 @@ impl Session {
         Ok((place, system, logs))
     }
 
+    /// Returns the newest run that somebody began: not one that is a step of another.
+    async fn last(&self) -> Result<Option<RunId>, Failure> {
+        let newest = self.system.runs(RunFilter { open: false, limit: Some(LAST_AMONG) }).await?;
+        for record in &newest {
+            // One that cannot be read is for the command that was given to complain about.
+            let is_child = self.state(record.run.run).await.is_ok_and(|run| run.spec().parent.is_some());
+            if !is_child {
+                return Ok(Some(record.run.run));
+            }
+        }
+        Ok(newest.first().map(|record| record.run.run))
+    }
+
     /// Returns the run that a person names: a full id, a unique ending, or `last`.
     ///
     /// # Errors
@@ -113,10 +129,9 @@ impl Session {
     pub(crate) async fn resolve(&self, name: &str) -> Result<RunId, Failure> {
         let runs = self.output.hints.command("runs", &[]);
         if name == LAST {
-            let newest = self.system.runs(RunFilter { open: false, limit: Some(1) }).await?;
             let start = self.output.hints.command("run", &[]);
-            let newest = newest.first().map(|record| record.run.run);
-            return newest.ok_or_else(|| Failure::usage("there are no runs yet").next(start));
+            let last = self.last().await?;
+            return last.ok_or_else(|| Failure::usage("there are no runs yet").next(start));
         }
         if name.len() < SUFFIX_MIN {
             return Err(Failure::usage(format!("`{name}` is too short to name a run"))

@@ -184,3 +184,23 @@ fn programs_read_json_lines_and_exit_codes() {
     t.foreplan("check plan.json --json");
     t.golden("json");
 }
+
+#[test]
+fn a_goal_step_is_a_run_of_its_own_that_asks_for_itself() {
+    let mut t = Transcript::of("prints");
+    t.foreplan("run");
+    assert!(!t.path("printed.log").exists());
+    // `last` is the run that a person began, not the one that it began.
+    let show = t.view()["waiting_for"]["commands"][0].as_str().unwrap().to_owned();
+    let child = show.rsplit(' ').next().unwrap();
+    let digest = t.view_of(child)["waiting_for"]["digest"].as_str().unwrap().to_owned();
+    // How much of the parent is shown depends on how far it is by then.
+    let approved = t.shown(&format!("approve {child} --digest {digest}"));
+    assert_eq!(approved.code, 0, "{approved:?}");
+    assert!(approved.text.contains("It was a step of run") && approved.text.contains("1 copy on a wall"));
+    t.say("the child run is approved, and its parent goes on");
+    t.foreplan("show last");
+    t.foreplan("runs");
+    assert_eq!(std::fs::read_to_string(t.path("printed.log")).unwrap(), "A picture of a hare\n");
+    t.golden("goal-step");
+}

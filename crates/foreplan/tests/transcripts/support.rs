@@ -133,8 +133,13 @@ impl Transcript {
 
     /// Returns the newest run as programs see it.
     pub(crate) fn view(&self) -> Value {
+        self.view_of("last")
+    }
+
+    /// Returns a run as programs see it.
+    pub(crate) fn view_of(&self, run: &str) -> Value {
         let shown = Command::new(env!("CARGO_BIN_EXE_foreplan"))
-            .args(["show", "last", "--json"])
+            .args(["show", run, "--json"])
             .current_dir(self.folder.path())
             .output()
             .unwrap();

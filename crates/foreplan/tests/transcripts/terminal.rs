@@ -13,7 +13,9 @@ fn at_a_terminal_called(t: &Transcript, term: &str, arguments: &str, script: &[(
     let terminal = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/terminal.py");
     let mut python = Command::new("python3");
     python.arg(terminal);
-    script.iter().for_each(|(shown, keys)| drop(python.args([shown, keys])));
+    for (shown, keys) in script {
+        python.args([shown, keys]);
+    }
     python.args(["--", "env", &format!("TERM={term}"), env!("CARGO_BIN_EXE_foreplan"), "--color", "never"]);
     t.shown_by(python, arguments)
 }

@@ -1,0 +1,2 @@
+echo "$1" >>printed.log
+printf '{"copies": 1}'
