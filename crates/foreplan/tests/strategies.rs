@@ -1,5 +1,7 @@
 //! What a run does about a step that fails for good: the strategies, and how one leads to the next.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},

@@ -1,5 +1,7 @@
 //! Stores that cannot be written: what is there can be read, and nothing happens off the record.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be set up is a failed test")]
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
