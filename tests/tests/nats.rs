@@ -77,9 +77,13 @@ fn a_run_uses_two_executors_that_share_no_files() {
 
     let waiting = client.foreplan(&["run"]);
     assert_eq!(waiting.code, 3, "an irreversible step asks first: {waiting:?}");
-    let view = client.show("last");
+    let elsewhere = deployment.of(Project::empty());
+    let view = elsewhere.show("last");
     let digest = view["waiting_for"]["digest"].as_str().expect("it waits for an approval");
-    succeeded(&client.foreplan(&["approve", "last", "--digest", digest]));
+    succeeded(&elsewhere.foreplan(&["approve", "last", "--digest", digest]));
+    let begun = elsewhere.foreplan(&["run"]);
+    assert_eq!(begun.code, 2, "what begins a run needs a project: {begun:?}");
+    assert!(begun.stderr.contains("no `foreplan.toml`"), "{begun:?}");
 
     let view = client.show("last");
     assert_eq!(view["result"], "3 tickets", "{view:#}");

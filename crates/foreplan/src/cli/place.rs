@@ -26,9 +26,31 @@ impl Place {
         let from = named.or(global.project.as_deref()).unwrap_or(Path::new("."));
         let folder = config::find(from)?;
         output.hints = hints(from, &folder, global);
-        let project = Project::load(&folder)?;
+        Ok(Self::of(global, Project::load(&folder)?))
+    }
+
+    /// Finds the project for a verb about runs. One who names a deployment and no project needs none.
+    ///
+    /// # Errors
+    ///
+    /// If there is none and it is needed, or its file is wrong.
+    pub(crate) fn for_runs(
+        output: &mut Output,
+        global: &Global,
+        named: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let is_named = named.or(global.project.as_deref()).is_some();
+        let here = Path::new(".");
+        if is_named || global.nats.is_none() || config::find(here).is_ok() {
+            return Self::find(output, global, named);
+        }
+        output.hints = Hints::new(None, global.store.as_deref()).on(global.nats_named());
+        Ok(Self::of(global, Project::absent(here)))
+    }
+
+    fn of(global: &Global, project: Project) -> Self {
         let store = global.store.clone().unwrap_or_else(|| project.store());
-        Ok(Self { project, store })
+        Self { project, store }
     }
 
     /// Returns where the commands that run are recorded.

@@ -77,7 +77,7 @@ impl Session {
         named: Option<&Path>,
         means: Means,
     ) -> Result<(Place, System, Logs), Failure> {
-        let place = Place::find(output, global, named)?;
+        let place = Place::for_runs(output, global, named)?;
         output.redact = traces::options(&place)?.redact;
         #[cfg(feature = "nats")]
         if let Some(options) = super::place::nats_options(global, Some(&place.project), "client") {

@@ -22,6 +22,7 @@ pub struct Project {
     folder: PathBuf,
     source: Source,
     file: File,
+    is_absent: bool,
 }
 
 /// What the command line sets beside the file.
@@ -57,6 +58,15 @@ impl Project {
         Self::parse(folder, &text)
     }
 
+    /// Returns what stands for a project where none is needed: runs of a deployment are looked after
+    /// from anywhere. It begins none.
+    #[must_use]
+    pub fn absent(folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        let source = Source::new(folder.join(FILE_NAME), "");
+        Self { folder, source, file: File::default(), is_absent: true }
+    }
+
     /// Reads a project file's text as if it lay in `folder`.
     ///
     /// # Errors
@@ -66,7 +76,7 @@ impl Project {
         let folder = folder.into();
         let source = Source::new(folder.join(FILE_NAME), text);
         let file: File = source.read()?;
-        let project = Self { folder, source, file };
+        let project = Self { folder, source, file, is_absent: false };
         project.check().map_err(|problem| project.source.place(problem))?;
         Ok(project)
     }
@@ -107,7 +117,11 @@ impl Project {
     /// # Errors
     ///
     /// If a param is unknown, missing or of the wrong type, or the planner lacks what it needs.
+    /// [`Error::NotFound`] if the project is [`Project::absent`].
     pub fn spec(&self, overrides: &Overrides) -> Result<RunSpec, Error> {
+        if self.is_absent {
+            return Err(Error::NotFound { from: self.folder.clone() });
+        }
         let values = self.params(&overrides.params)?;
         let planner = self.planner(overrides)?;
         let goal = overrides.goal.as_ref().or(self.file.goal.as_ref());

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use foreplan_core::{goal::RunSpec, id::RunId, input::Command};
+use foreplan_core::{
+    goal::RunSpec,
+    id::RunId,
+    input::Command,
+    tool::{Inventory, InventorySource as _},
+};
 use foreplan_journal::Store;
 use foreplan_nats::{Answer, Client, Connection, NatsJournal, Refusal, Registry};
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
@@ -68,6 +73,10 @@ impl Deployment for Remote {
             let news = self.client.news(run).await.map_err(|e| Error::Deployment(e.to_string()))?;
             Ok(news.boxed())
         })
+    }
+
+    fn inventory_of(&self, project: &str) -> Arc<Inventory> {
+        self.registry.inventory_of(project)
     }
 
     fn in_hand(&self, run: RunId) -> Vec<InHand> {

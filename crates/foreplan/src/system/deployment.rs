@@ -9,6 +9,7 @@ use foreplan_core::{
     input::{Command, CommandKind},
     run::Run,
     time::Timestamp,
+    tool::Inventory,
     view::Status,
 };
 use foreplan_tracker::Progress;
@@ -40,6 +41,9 @@ pub trait Deployment: Send + Sync + 'static {
 
     /// Returns a stream with an item whenever the run may have a new entry.
     fn news(&self, run: RunId) -> BoxFuture<'_, Result<BoxStream<'static, ()>, Error>>;
+
+    /// Returns the tools that a project's executors announce.
+    fn inventory_of(&self, project: &str) -> Arc<Inventory>;
 
     /// Returns the steps of a run that workers have in hand, as last heard.
     fn in_hand(&self, run: RunId) -> Vec<InHand>;

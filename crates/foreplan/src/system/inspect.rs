@@ -142,10 +142,10 @@ impl System {
     /// Checks a plan without running it.
     #[must_use]
     pub fn check(&self, plan: &Arc<Plan>, spec: &RunSpec) -> Proposal {
-        foreplan_tracker::propose(
-            plan,
-            Planning { spec, inventory: &self.inner.inventory, goals: !self.is_remote() },
-        )
+        let of_project =
+            self.inner.remote.as_ref().map(|remote| remote.deployment.inventory_of(&spec.project));
+        let inventory = of_project.as_ref().unwrap_or(&self.inner.inventory);
+        foreplan_tracker::propose(plan, Planning { spec, inventory, goals: !self.is_remote() })
     }
 
     /// Asks the planner for a plan, and checks it. Nothing is recorded.
