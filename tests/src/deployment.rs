@@ -37,7 +37,7 @@ impl Deployment {
     pub fn start() -> Self {
         let replicas = std::env::var("FOREPLAN_TEST_NATS_REPLICAS").unwrap_or_else(|_| "1".to_owned());
         let mut servers = match replicas.parse() {
-            Ok(size) if size > 1 => nats::cluster(size),
+            Ok(size) if size > 1 => nats::cluster(size, &[]),
             _ => vec![NatsServer::start()],
         };
         let server = servers.swap_remove(0);

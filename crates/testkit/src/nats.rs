@@ -146,13 +146,13 @@ impl NatsServer {
     }
 }
 
-/// Starts servers that share what they keep, each a copy of the others.
+/// Starts servers with these options that share what they keep, each a copy of the others.
 ///
 /// # Panics
 ///
 /// If one does not start.
 #[must_use]
-pub fn cluster(size: usize) -> Vec<NatsServer> {
+pub fn cluster(size: usize, options: &[&str]) -> Vec<NatsServer> {
     let program = binary(None);
     // Each must know where the others are before it starts, so their ports are free a moment before.
     let free: Vec<TcpListener> =
@@ -164,7 +164,7 @@ pub fn cluster(size: usize) -> Vec<NatsServer> {
     let start = |(number, address): (usize, &String)| {
         let name = format!("server-{number}");
         let cluster = ["--cluster_name", "test", "--cluster", address, "--routes", &routes];
-        NatsServer::start_with(&program, &[&["-js", "--server_name", &name], &cluster[..]].concat())
+        NatsServer::start_with(&program, &[&["-js", "--server_name", &name], &cluster[..], options].concat())
     };
     addresses.iter().enumerate().map(start).collect()
 }

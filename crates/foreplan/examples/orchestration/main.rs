@@ -8,7 +8,9 @@
 //!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three);
 //! * `waiting` (runs that wait for a person: what they cost) and `start` (a process that starts with
 //!   as many in its store);
-//! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`;
+//! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`, `nats`: a real server, with the floor of the bare server
+//!   beside it; `--replicas 3`, `--sync always`, `--slots N` workers of an executor, `--executors N` of them in
+//!   processes of their own, compared with one;
 //! * `--size N`: steps of the chain, width of the fan, or number of runs;
 //! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store;
 //! * `--traces file`: each run's trace is exported meanwhile, to files beside the store;
@@ -23,6 +25,7 @@
 
 mod floor;
 mod models;
+mod nats;
 mod waiting;
 mod workload;
 
@@ -69,6 +72,16 @@ struct Settings {
     dir: Option<PathBuf>,
     /// Whether traces are exported meanwhile.
     traces: bool,
+    /// Copies that servers keep.
+    replicas: usize,
+    /// Whether a server acknowledges only what is on its disk.
+    sync_always: bool,
+    /// Processes of executors; none: they are in this one.
+    executors: usize,
+    /// Workers of each executor over a server.
+    slots: usize,
+    /// The server for which this process is one of them.
+    execute: Option<String>,
 }
 
 /// Where the journal is.
@@ -77,11 +90,16 @@ enum Mode {
     Memory,
     SqliteNormal,
     SqliteFull,
+    Nats,
 }
 
 impl Mode {
-    const ALL: [(&str, Self); 3] =
-        [("memory", Self::Memory), ("sqlite-normal", Self::SqliteNormal), ("sqlite-full", Self::SqliteFull)];
+    const ALL: [(&str, Self); 4] = [
+        ("memory", Self::Memory),
+        ("sqlite-normal", Self::SqliteNormal),
+        ("sqlite-full", Self::SqliteFull),
+        ("nats", Self::Nats),
+    ];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
@@ -89,7 +107,7 @@ impl Mode {
 
     fn sync(self) -> Option<SyncMode> {
         match self {
-            Self::Memory => None,
+            Self::Memory | Self::Nats => None,
             Self::SqliteNormal => Some(SyncMode::Normal),
             Self::SqliteFull => Some(SyncMode::Full),
         }
@@ -100,8 +118,21 @@ impl Mode {
 struct Options(Vec<(String, String)>);
 
 impl Options {
-    const NAMES: [&str; 8] =
-        ["--workload", "--mode", "--size", "--rounds", "--threads", "--dir", "--traces", "--tool-ms"];
+    const NAMES: [&str; 13] = [
+        "--workload",
+        "--mode",
+        "--size",
+        "--rounds",
+        "--threads",
+        "--dir",
+        "--traces",
+        "--tool-ms",
+        "--replicas",
+        "--sync",
+        "--executors",
+        "--slots",
+        "--execute",
+    ];
 
     fn parse(mut args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut given = Vec::new();
@@ -150,6 +181,9 @@ impl Job {
         if let Some(name @ ("waiting" | "start")) = options.text("--workload") {
             let runs = options.number("--size")?.unwrap_or(WAITING_RUNS).max(1);
             let mode = mode.unwrap_or(Mode::SqliteFull);
+            if mode == Mode::Nats {
+                bail!("`waiting` and `start` measure a store of one process");
+            }
             return Ok(Self::Waiting { mode, runs, dir, start: name == "start" });
         }
         let kind = options
@@ -164,6 +198,11 @@ impl Job {
             threads: options.number("--threads")?.unwrap_or_else(cores).max(1),
             dir,
             traces: options.known("--traces", &[("file", true)])?.unwrap_or(false),
+            replicas: options.number("--replicas")?.unwrap_or(1).max(1),
+            sync_always: options.known("--sync", &[("always", true)])?.unwrap_or(false),
+            executors: options.number("--executors")?.unwrap_or(0),
+            slots: options.number("--slots")?.unwrap_or(64).max(1),
+            execute: options.text("--execute").map(str::to_owned),
         }))
     }
 
@@ -237,6 +276,12 @@ fn store(mode: Mode, folder: &Path) -> anyhow::Result<Store> {
 }
 
 async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
+    if let Some(url) = &settings.execute {
+        return nats::execute(&settings, url).await;
+    }
+    if settings.mode == Mode::Nats {
+        return nats::measure(&settings).await;
+    }
     let folder = folder(settings.dir.as_deref())?;
     let store = store(settings.mode, folder.path())?;
     let workload = Workload::new(settings.kind, settings.size);
@@ -266,7 +311,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     walls.sort_by(f64::total_cmp);
     let wall_s = walls[walls.len() / 2];
 
-    let mut wrong = workload.wrong(&outcomes, settings.rounds + 1);
+    let mut wrong = workload.wrong(&outcomes, Some(settings.rounds + 1));
     for outcome in &outcomes {
         if let Some(fault) = store.journal.verify(outcome.run).await?.fault {
             wrong = Some(format!("entry {} of {} does not verify: {}", fault.seq, outcome.run, fault.reason));

@@ -5,19 +5,20 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use foreplan::{Builder, Outcome, System};
 use foreplan_core::{
     budget::Limits,
     failure::Failure,
-    goal::PlannerSpec,
+    goal::{PlannerSpec, RunSpec},
     plan::Plan,
     tool::Effect,
     view::{Status, StepStatus},
 };
 use foreplan_tools::{Specialist, Tool};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -87,6 +88,8 @@ pub(crate) struct Workload {
     plan: Arc<Plan>,
     expected: Value,
     calls: Arc<[AtomicUsize]>,
+    /// When the steps of a chain were called.
+    times: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Workload {
@@ -101,7 +104,13 @@ impl Workload {
         let plan = serde_json::from_value(plan).map(Arc::new);
         let plan = plan.unwrap_or_else(|error| panic!("the workload's plan is wrong: {error}"));
         let concurrency = if kind == Kind::Latency { 3 * size } else { 4 };
-        Self { runs, concurrency, kind, plan, expected, calls }
+        Self { runs, concurrency, kind, plan, expected, calls, times: Arc::default() }
+    }
+
+    /// Says how many workers the pool has.
+    pub(crate) fn with_concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
     }
 
     /// Returns the steps of one round.
@@ -116,31 +125,65 @@ impl Workload {
 
     /// Returns a system that only lacks its store.
     pub(crate) fn builder(&self) -> Builder {
-        let steps = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
-        let limits = Limits {
-            steps: steps.max(Limits::default().steps),
-            in_flight: steps.max(Limits::default().in_flight),
-            ..Limits::default()
-        };
+        let (tools, pools) = self.means();
+        let builder = System::builder().project("bench").tools(tools).planner(self.planner());
+        pools.into_iter().fold(builder.limits(self.limits()), Builder::specialist)
+    }
+
+    /// Returns what a run is made of.
+    pub(crate) fn spec(&self) -> RunSpec {
+        let spec = json!({"project": "bench", "goal": "Measure", "planner": self.planner(), "limits": self.limits()});
+        serde_json::from_value(spec).unwrap_or_else(|error| panic!("the workload's run is wrong: {error}"))
+    }
+
+    /// Returns the tool, and the pool that has it.
+    pub(crate) fn means(&self) -> (Vec<Tool>, Vec<Specialist>) {
         let pool = Specialist {
             capability: "bench".into(),
             tools: vec!["add".into()],
             concurrency: self.concurrency,
             agent: None,
         };
-        System::builder()
-            .project("bench")
-            .tool(self.tool())
-            .specialist(pool)
-            .planner(PlannerSpec::Runbook { plan: Arc::clone(&self.plan) })
-            .limits(limits)
+        (vec![self.tool()], vec![pool])
+    }
+
+    fn planner(&self) -> PlannerSpec {
+        PlannerSpec::Runbook { plan: Arc::clone(&self.plan) }
+    }
+
+    fn limits(&self) -> Limits {
+        let steps = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
+        Limits {
+            steps: steps.max(Limits::default().steps),
+            in_flight: steps.max(Limits::default().in_flight),
+            ..Limits::default()
+        }
+    }
+
+    /// Forgets when steps were called.
+    pub(crate) fn forget_times(&self) {
+        self.times.lock().clear();
+    }
+
+    /// Returns the median and the 99th percentile of the microseconds from one step of a chain to the
+    /// next, in the last round.
+    pub(crate) fn times_between_us(&self) -> Option<(f64, f64)> {
+        let times = self.times.lock();
+        let pairs = times.windows(2);
+        let mut between: Vec<f64> = pairs.map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e6).collect();
+        between.sort_by(f64::total_cmp);
+        Some((*between.get(between.len() / 2)?, *between.get(between.len() * 99 / 100)?))
     }
 
     fn tool(&self) -> Tool {
         let calls = Arc::clone(&self.calls);
         let takes_time = self.kind == Kind::Latency;
+        let times = (self.kind == Kind::Chain).then(|| Arc::clone(&self.times));
         Tool::function("add", "Adds one to a sum", Effect::Read, move |input: Input| {
             calls[input.at].fetch_add(1, Ordering::Relaxed);
+            if let Some(times) = &times {
+                times.lock().push(Instant::now());
+            }
             async move {
                 if takes_time {
                     tokio::time::sleep(LATENCY).await;
@@ -150,8 +193,8 @@ impl Workload {
         })
     }
 
-    /// Returns the first thing that is not as it must be after this many rounds.
-    pub(crate) fn wrong(&self, outcomes: &[Outcome], rounds: usize) -> Option<String> {
+    /// Returns the first thing that is not as it must be after this many rounds, if calls are counted.
+    pub(crate) fn wrong(&self, outcomes: &[Outcome], rounds: Option<usize>) -> Option<String> {
         for outcome in outcomes {
             if outcome.status != Status::Succeeded {
                 return Some(format!("{} is {}: {:?}", outcome.run, outcome.status.as_str(), outcome.reason));
@@ -166,7 +209,7 @@ impl Workload {
                 return Some(format!("a step of {} did not succeed at once", outcome.run));
             }
         }
-        let calls = rounds * self.runs;
+        let calls = rounds? * self.runs;
         let off = self.calls.iter().position(|counted| counted.load(Ordering::Relaxed) != calls);
         off.map(|at| format!("step {at} was not called {calls} times"))
     }

@@ -1,0 +1,146 @@
+//! What a bare server gives at this moment for what a step needs: two work-queue cycles and one append.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use async_nats::jetstream::{
+    self, AckKind, Message,
+    consumer::{AckPolicy, PullConsumer, pull},
+    message::PublishMessage,
+    stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+/// Steps that are measured.
+const STEPS: usize = 10_000;
+
+/// Bytes of a message: about a request, an answer, or an entry.
+const BYTES: usize = 512;
+
+/// Messages in flight: enough that the server is never idle.
+const IN_FLIGHT: usize = 256;
+
+/// Messages that are pulled at once.
+const BATCH: usize = 256;
+
+/// Round trips, one after the other, that are measured.
+const ROUNDS: usize = 1_000;
+
+/// How long the server may take to deliver.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Measures on streams of its own, with the same copies and the same acknowledgements.
+pub(crate) async fn measure(url: &str, replicas: usize) -> anyhow::Result<Value> {
+    let js = jetstream::new(async_nats::connect(url).await?);
+    let config = |name: &str, retention| Config {
+        name: name.to_owned(),
+        subjects: vec![format!("{name}.>")],
+        retention,
+        discard: DiscardPolicy::New,
+        num_replicas: replicas,
+        ..Config::default()
+    };
+    let first = js.create_stream(config("floor1", RetentionPolicy::WorkQueue)).await?;
+    let second = js.create_stream(config("floor2", RetentionPolicy::WorkQueue)).await?;
+    js.create_stream(config("floor3", RetentionPolicy::Limits)).await?;
+    let round_us = round_us(&js, &first).await?;
+    let began = Instant::now();
+    tokio::try_join!(
+        tokio::spawn(cycles(js.clone(), first)),
+        tokio::spawn(cycles(js.clone(), second)),
+        tokio::spawn(appends(js.clone())),
+    )
+    .map_err(anyhow::Error::from)
+    .and_then(|(first, second, third)| first.and(second).and(third))?;
+    let steps_per_s = STEPS as f64 / began.elapsed().as_secs_f64();
+    for name in ["floor1", "floor2", "floor3"] {
+        js.delete_stream(name).await?;
+    }
+    Ok(json!({"steps_per_s": steps_per_s, "dependent_round_us": round_us}))
+}
+
+async fn publish(js: &jetstream::Context, subject: String, message: PublishMessage) -> anyhow::Result<u64> {
+    Ok(js.send_publish(subject, message).await?.await?.sequence)
+}
+
+fn message() -> PublishMessage {
+    PublishMessage::build().payload(vec![b'x'; BYTES].into())
+}
+
+/// Publishes, pulls and acknowledges, each confirmed.
+async fn cycles(js: jetstream::Context, queue: Stream) -> anyhow::Result<()> {
+    let name = queue.cached_info().config.name.clone();
+    let consumer = consumer(&queue).await?;
+    let publishing = tokio::spawn({
+        let name = name.clone();
+        async move {
+            let all = stream::iter(0..STEPS).map(|number| {
+                publish(&js, format!("{name}.{number}"), message().message_id(format!("{name}-{number}")))
+            });
+            all.buffer_unordered(IN_FLIGHT).try_for_each(|_| async { Ok(()) }).await
+        }
+    });
+    let mut left = STEPS;
+    while left > 0 {
+        let batch = consumer.batch().max_messages(BATCH.min(left)).expires(WAIT).messages().await?;
+        let batch: Vec<_> = batch.collect().await;
+        let taken = batch.len();
+        let acknowledged =
+            batch.into_iter().map(|delivery| acknowledge(delivery.map_err(anyhow::Error::from_boxed)));
+        futures::future::try_join_all(acknowledged).await?;
+        left = left.checked_sub(taken).filter(|_| taken > 0).context("the server does not deliver")?;
+    }
+    publishing.await?
+}
+
+async fn acknowledge(delivery: anyhow::Result<Message>) -> anyhow::Result<()> {
+    delivery?.double_ack_with(AckKind::Ack).await.map_err(anyhow::Error::from_boxed)
+}
+
+async fn consumer(queue: &Stream) -> anyhow::Result<PullConsumer> {
+    let config = pull::Config {
+        durable_name: Some("floor".to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        max_ack_pending: 4096,
+        ..pull::Config::default()
+    };
+    Ok(queue.create_consumer(config).await?)
+}
+
+/// Appends under an expected sequence, each to a subject of its own as its run's next entry.
+async fn appends(js: jetstream::Context) -> anyhow::Result<()> {
+    let each = STEPS / IN_FLIGHT;
+    let runs = stream::iter(0..IN_FLIGHT).map(|run| {
+        let js = js.clone();
+        async move {
+            let mut last = 0;
+            for _ in 0..each + usize::from(run < STEPS % IN_FLIGHT) {
+                let entry = message().expected_last_subject_sequence(last);
+                last = publish(&js, format!("floor3.{run}"), entry).await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    runs.buffer_unordered(IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await
+}
+
+/// Returns what one dependent round trip takes: published, pulled, and answered to who waits.
+async fn round_us(js: &jetstream::Context, queue: &Stream) -> anyhow::Result<f64> {
+    let consumer = consumer(queue).await?;
+    let name = queue.cached_info().config.name.clone();
+    let mut took = Vec::with_capacity(ROUNDS);
+    for number in 0..ROUNDS {
+        let began = Instant::now();
+        let published = publish(js, format!("{name}.round.{number}"), message());
+        let pulled = async {
+            let mut batch = consumer.batch().max_messages(1).expires(WAIT).messages().await?;
+            let delivery = batch.next().await.context("nothing came")?.map_err(anyhow::Error::from_boxed)?;
+            delivery.double_ack().await.map_err(anyhow::Error::from_boxed)
+        };
+        tokio::try_join!(published, pulled)?;
+        took.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[ROUNDS / 2])
+}
