@@ -69,6 +69,22 @@ fn a_killed_run_is_carried_on_with_each_effect_once() {
     assert!(while_running >= MOMENTS.len() / 2, "only {while_running} kills met a running step");
 }
 
+#[test]
+fn who_watches_a_run_that_nobody_carries_on_is_told() {
+    let project = Project::example("data-pipeline");
+    let mut child = project.start(&["run", "--approve", "auto", "--json"]);
+    read_lines(&mut child, 4);
+    child.kill().expect("it is killed");
+    let _ = child.wait();
+
+    let mut watch = project.start(&["watch", "last"]);
+    let said = BufReader::new(watch.stderr.take().expect("notes go to a pipe"));
+    let told = said.lines().map_while(Result::ok).find(|line| line.contains("foreplan resume"));
+    watch.kill().expect("it watches on");
+    let _ = watch.wait();
+    assert!(told.is_some_and(|line| line.starts_with("1 interrupted run")));
+}
+
 /// A deployment that tells when it starts and when it is done: the first one is never done by itself.
 const SLOW_DEPLOY: &str = r#"
 goal = "Deploy"

@@ -136,6 +136,8 @@ pub(crate) async fn watch(session: &mut Session, args: &WatchArgs) -> Result<Exi
     let mut live = Live::new(&session.output);
     let mut signals = Signals::new()?;
     let mut follow = Follow::from(session, run, 0).await?;
+    follow.catch_up(session, &mut live).await?;
+    interrupted(session, run).await?;
     loop {
         follow.catch_up(session, &mut live).await?;
         if follow.state().is_some_and(stands) {
