@@ -119,7 +119,7 @@ env = ["PATH"]
 timeout = "20s"
 [[tools.command]]
 name = "pay"
-command = ["sh", "-c", "echo \"$1\" >> PAID; sleep 0.6; printf '{\"paid\": true}'", "pay", "{bill}"]
+command = ["sh", "pay.sh", "{bill}"]
 input = { bill = "string" }
 output = { paid = "boolean" }
 effect = "irreversible"
@@ -128,7 +128,7 @@ env = ["PATH"]
 timeout = "20s"
 [[tools.command]]
 name = "is_paid"
-command = ["sh", "-c", "grep -qx \"$1\" PAID && printf '{\"happened\": true, \"output\": {\"paid\": true}}' || printf '{\"happened\": false}'", "is_paid", "{bill}"]
+command = ["sh", "is_paid.sh", "{bill}"]
 input = { bill = "string" }
 output = { happened = "boolean", output = "object?" }
 effect = "read"
@@ -145,6 +145,29 @@ timeout = "20s"
 [[specialists]]
 capability = "bills"
 concurrency = 4
+"#;
+
+/// Pays, unless `is_paid` has said to a later attempt that it is not paid. Without this fence a process
+/// that is stopped between its permit and its call pays after that no.
+const PAY: &str = r#"exec 9>> PAID.lock
+flock 9
+fence=$(cat "PAID.fence.$1" 2> /dev/null || echo 0)
+test "$FOREPLAN_ATTEMPT" -ge "$fence" || exit 1
+echo "$1" >> PAID
+flock -u 9
+sleep 0.6
+printf '{"paid": true}'
+"#;
+
+/// Says whether it is paid; a no is final for the attempts before.
+const IS_PAID: &str = r#"exec 9>> PAID.lock
+flock 9
+if grep -qx "$1" PAID; then
+    printf '{"happened": true, "output": {"paid": true}}'
+else
+    echo "$FOREPLAN_ATTEMPT" > "PAID.fence.$1"
+    printf '{"happened": false}'
+fi
 "#;
 
 /// The same numbers from the same seed (Marsaglia's xorshift64).
@@ -181,7 +204,9 @@ impl Fleet {
 
     fn folder(&self) -> Project {
         let folder = Project::empty().on(&self.url);
-        folder.write("foreplan.toml", &PROJECT.replace("PAID", &self.paid));
+        folder.write("foreplan.toml", PROJECT);
+        folder.write("pay.sh", &PAY.replace("PAID", &self.paid));
+        folder.write("is_paid.sh", &IS_PAID.replace("PAID", &self.paid));
         folder
     }
 
@@ -339,7 +364,7 @@ fn whatever_dies_no_run_is_lost_and_no_effect_happens_twice() {
     let proxy = Proxy::to(&deployment.server.url());
     let mut fleet = Fleet::start(&proxy.url(), &paid);
     let client = Project::empty().on(&deployment.server.url());
-    client.write("foreplan.toml", &PROJECT.replace("PAID", &fleet.paid));
+    client.write("foreplan.toml", PROJECT);
     let plan = json!({"format": 1, "steps": [
         {"id": "look", "title": "Look what is due", "tool": "look", "on_failure": {"attempts": 5}},
         {"id": "pay", "title": "Pay the bill", "tool": "pay", "needs": ["look"],
