@@ -1,5 +1,7 @@
 //! What can go wrong with a deployment as a whole.
 
+pub(crate) use foreplan_core::failure::chain;
+
 /// What can go wrong with a deployment as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,19 +80,4 @@ impl Error {
     pub(crate) fn server(doing: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Server { doing, reason: reason.to_string() }
     }
-}
-
-/// Returns an error with all that it was caused by.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

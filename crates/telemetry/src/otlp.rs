@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use foreplan_core::failure::chain;
 use futures::future::BoxFuture;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
@@ -172,7 +173,7 @@ impl OtlpSink {
     pub async fn post(&self, request: Vec<u8>) -> Result<(), SendError> {
         match self.client.post(self.url.clone()).body(request).send().await {
             Ok(response) => judge(response).await,
-            Err(error) => Err(unavailable(cause(&error.without_url()), None)),
+            Err(error) => Err(unavailable(chain(&error.without_url()), None)),
         }
     }
 }
@@ -203,7 +204,7 @@ async fn judge(response: Response) -> Result<(), SendError> {
         response.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
     let body = match read(response).await {
         Ok(body) => body,
-        Err(error) => return Err(unavailable(cause(&error.without_url()), None)),
+        Err(error) => return Err(unavailable(chain(&error.without_url()), None)),
     };
     let shown = || {
         let text = String::from_utf8_lossy(&body);
@@ -262,15 +263,4 @@ async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
 
 fn unavailable(message: String, after: Option<Duration>) -> SendError {
     SendError::Unavailable { message, after }
-}
-
-/// Returns an error with what led to it.
-fn cause(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use foreplan_core::finding::Finding;
+use foreplan_core::{failure::chain, finding::Finding};
 
 use super::exit::Exit;
 use crate::config;
@@ -33,17 +33,8 @@ impl Failure {
 
     /// Makes a failure of an error and all that led to it.
     pub fn chain(exit: Exit, what: &str, error: &dyn std::error::Error) -> Self {
-        let mut text = if what.is_empty() { error.to_string() } else { format!("{what}: {error}") };
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        Self::new(exit, text)
+        let text = chain(error);
+        Self::new(exit, if what.is_empty() { text } else { format!("{what}: {text}") })
     }
 
     /// Says what to do next.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use foreplan_core::id::RunId;
+use foreplan_core::{failure::chain, id::RunId};
 use foreplan_journal::{Error as JournalError, RunStore, Store};
 use foreplan_telemetry::{
     AuditSpan, Exporter, ExporterStats, Lag, Options, Pace, Record, Sink, Source, SourceError, derive,
@@ -201,15 +201,7 @@ async fn records(journal: &dyn RunStore, run: RunId, from: u64) -> Result<Vec<Re
 }
 
 fn source_error(error: &JournalError) -> SourceError {
-    let text = {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            text.push_str(&format!(": {inner}"));
-            cause = inner.source();
-        }
-        text
-    };
+    let text = chain(error);
     match error {
         JournalError::Corrupt { .. }
         | JournalError::TooNew { .. }

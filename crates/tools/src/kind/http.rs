@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use foreplan_core::{
-    failure::{EffectState, Failure, FailureKind},
+    failure::{EffectState, Failure, FailureKind, chain},
     tool::Effect,
 };
 use futures::future::{BoxFuture, FutureExt};
@@ -252,12 +252,9 @@ impl Requester {
 /// Returns the failure of a request that got no answer. The URL is left out: it may hold what the
 /// server must not see in logs.
 fn transport_failure(error: &reqwest::Error) -> Failure {
-    let mut message = "the request got no answer".to_owned();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        message.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
+    let cause =
+        std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {}", chain(cause)));
+    let message = format!("the request got no answer{cause}");
     if error.is_connect() {
         return Failure::new(FailureKind::Tool, "http_connect", message)
             .retryable(true)

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use foreplan_core::{failure::Failure, tool::Effect};
+use foreplan_core::{
+    failure::{Failure, chain},
+    tool::Effect,
+};
 use futures::future::{BoxFuture, FutureExt};
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use serde_json::{Map, Value, json};
@@ -38,7 +41,7 @@ impl Template {
         environment.set_fuel(Some(FUEL));
         environment
             .add_template_owned(NAME, text.clone())
-            .map_err(|e| common.error("template", describe(&e)))?;
+            .map_err(|e| common.error("template", chain(&e)))?;
         let handler = Renderer(Arc::new(Inner { environment, field: field.to_owned() }));
         let identity = json!({"kind": "template", "template": text, "as": field});
         let signature = common.signature(Shape { input, output }, Effect::Read)?;
@@ -77,7 +80,7 @@ impl Handler for Renderer {
 
 impl Inner {
     fn render(&self, input: &Value) -> Result<Value, Failure> {
-        let failed = |e: &minijinja::Error| refused("template_error", describe(e));
+        let failed = |e: &minijinja::Error| refused("template_error", chain(e));
         let template = self.environment.get_template(NAME).map_err(|e| failed(&e))?;
         let mut text = Bounded::default();
         let rendered = template.render_captured_to(Serde(input), &mut text).map(|_| ());
@@ -88,17 +91,6 @@ impl Inner {
         let text = String::from_utf8(text.bytes).map_err(|e| refused("invalid_utf8", e.to_string()))?;
         Ok(Value::Object(Map::from_iter([(self.field.clone(), text.into())])))
     }
-}
-
-/// Returns what went wrong, where, and the causes.
-fn describe(error: &minijinja::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
 }
 
 #[derive(Default)]

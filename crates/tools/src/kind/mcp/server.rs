@@ -11,7 +11,7 @@ use std::{
 
 use foreplan_core::{
     digest::Digest,
-    failure::{EffectState, Failure, FailureKind},
+    failure::{EffectState, Failure, FailureKind, chain},
 };
 use reqwest::{Client as HttpClient, header::HeaderMap};
 use rmcp::{
@@ -321,20 +321,6 @@ impl Server {
 
 fn changed(message: String) -> Failure {
     Failure::new(FailureKind::ToolChanged, "tool_changed", message).effect(EffectState::None)
-}
-
-/// Returns what an error says, with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Marks the server when it is dropped: a call was given up.
