@@ -79,6 +79,26 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Returns what was used for an answer to come, and the calls that were made for it.
+    #[must_use]
+    pub fn used(&self) -> (Usage, &[Call]) {
+        match self {
+            Self::Planned(reply) => (reply.usage, &reply.calls),
+            Self::Result(reply) => (reply.usage, &reply.calls),
+            Self::Replanned(reply) => (reply.usage, &reply.calls),
+            Self::Reviewed(reply) => (reply.usage, &reply.calls),
+            Self::Submit { .. }
+            | Self::Evaluated { .. }
+            | Self::Permit { .. }
+            | Self::Child { .. }
+            | Self::Command(_)
+            | Self::Wake
+            | Self::Takeover { .. } => (Usage::default(), &[]),
+        }
+    }
+}
+
 /// What a planner answers, checked by the shell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PlanReply {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     action::{Action, Trigger},
     budget::Limits,
-    call::{Call, Purpose, Target},
+    call::{Purpose, Target},
     digest::Digest,
     event::{Entry, Event},
     goal::{ApprovalMode, RunSpec},
@@ -86,7 +86,7 @@ pub struct Reworded {
 pub fn reworded(entries: &[Arc<Entry>], prompts: &[Digest]) -> Vec<Reworded> {
     let mut found: Vec<Reworded> = Vec::new();
     for entry in entries {
-        for call in calls(&entry.cause) {
+        for call in entry.cause.used().1 {
             let Target::Model(call) = &call.target else { continue };
             let (seq, purpose, prompt) = (entry.seq, call.purpose, call.prompt);
             let is_known = prompts.contains(&prompt);
@@ -96,22 +96,6 @@ pub fn reworded(entries: &[Arc<Entry>], prompts: &[Digest]) -> Vec<Reworded> {
         }
     }
     found
-}
-
-fn calls(cause: &Input) -> &[Call] {
-    match cause {
-        Input::Planned(reply) => &reply.calls,
-        Input::Replanned(reply) => &reply.calls,
-        Input::Result(reply) => &reply.calls,
-        Input::Reviewed(reply) => &reply.calls,
-        Input::Submit { .. }
-        | Input::Evaluated { .. }
-        | Input::Permit { .. }
-        | Input::Child { .. }
-        | Input::Command(_)
-        | Input::Wake
-        | Input::Takeover { .. } => &[],
-    }
 }
 
 /// Decides every entry of a journal again. Returns those that would be others, in order; none, if the

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    cause::{Origin, usage_of},
+    cause::Origin,
     state::{End, PlanQuestion, PlanReview, PlanVersion, Proposed, Replan, Run, StepState, Timer},
 };
 use crate::{
@@ -23,7 +23,7 @@ impl Run {
     /// Applies one event of an entry whose cause is `cause`.
     pub(super) fn apply(&mut self, at: Timestamp, cause: &Input, event: &Event) {
         if !std::mem::replace(&mut self.usage_counted, true) {
-            self.usage.add(&usage_of(cause));
+            self.usage.add(&cause.used().0);
         }
         match event {
             Event::RunAccepted => {

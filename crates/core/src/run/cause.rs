@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::{
     action::Trigger,
-    budget::Usage,
     id::StepId,
     input::{AttemptOutcome, AttemptReply, CommandKind, Input, Proposal, Resolution},
     payload::Output,
@@ -71,23 +70,6 @@ impl<'a> Origin<'a> {
             | Input::Wake
             | Input::Takeover { .. } => None,
         }
-    }
-}
-
-/// Returns what was used for an input to come.
-pub(super) fn usage_of(cause: &Input) -> Usage {
-    match cause {
-        Input::Planned(reply) => reply.usage,
-        Input::Result(reply) => reply.usage,
-        Input::Replanned(reply) => reply.usage,
-        Input::Reviewed(reply) => reply.usage,
-        Input::Submit { .. }
-        | Input::Evaluated { .. }
-        | Input::Permit { .. }
-        | Input::Child { .. }
-        | Input::Command(_)
-        | Input::Wake
-        | Input::Takeover { .. } => Usage::default(),
     }
 }
 
