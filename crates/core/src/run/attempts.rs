@@ -117,11 +117,14 @@ impl Run {
         let is_unserved = failure.is_some_and(crate::failure::Failure::is_unserved);
         let is_denied = failure.is_some_and(super::effects::is_denied);
         let not_counted = is_lost || is_unserved || is_denied;
+        let may_dispatch = self.may_dispatch();
         let Some(position) = self.position(step.as_str()) else { return };
         let verify = matches!(self.steps[position as usize].state, StepState::Running { verify: true, .. });
         let state = &mut self.steps[position as usize];
         state.workers_lost += u32::from(is_lost);
         if !verify {
+            // A permit that a pause or a replan refused says nothing of how long permits take.
+            state.permits_late = if is_denied { state.permits_late + u32::from(may_dispatch) } else { 0 };
             state.unserved_since = is_unserved.then(|| state.unserved_since.unwrap_or(at));
             state.failure = failure.cloned();
             state.allowance += u32::from(not_counted);
@@ -194,6 +197,7 @@ impl Run {
         let state = &mut self.steps[position as usize];
         state.allowance = attempts;
         state.workers_lost = 0;
+        state.permits_late = 0;
         state.unserved_since = None;
     }
 

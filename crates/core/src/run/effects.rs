@@ -124,6 +124,15 @@ impl Turn<'_> {
     }
 }
 
+/// Returns the failure of a step that no permit reaches in time.
+pub(super) fn permits_late(times: u32) -> Failure {
+    let message = format!(
+        "{times} permits in a row came too late to be used, so the irreversible call was not made: see what \
+         holds up the tracker, the journal or the workers, then retry"
+    );
+    Failure::new(FailureKind::Budget, "permits_late", message).retryable(false).effect(EffectState::None)
+}
+
 fn lost_effect() -> Failure {
     Failure::new(FailureKind::Tool, "effect_unknown", "the call failed, and its effect is not known")
 }

@@ -58,6 +58,10 @@ pub use state::{PlanVersion, Run, StepRun, StepState, Timer};
 /// A step whose workers were lost this often pauses the run: something about it kills them.
 pub const WORKERS_LOST_MAX: u32 = 5;
 
+/// A step whose permits came too late this often in a row fails. A permit counts for ten seconds, so
+/// whatever holds them up has lasted for minutes by then: nothing says that it will pass.
+pub const PERMITS_LATE_MAX: u32 = 20;
+
 /// How much longer than its timeout the tracker waits for an attempt: the worker ends it first, and
 /// needs a moment to stop a process group and to answer.
 pub const WORKER_GRACE: std::time::Duration = std::time::Duration::from_secs(30);

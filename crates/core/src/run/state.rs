@@ -293,6 +293,8 @@ pub struct StepRun {
     pub allowance: u32,
     /// Workers lost since the last allowance was granted.
     pub workers_lost: u32,
+    /// Permits in a row that came too late, while nothing stood in their way.
+    pub permits_late: u32,
     /// Since when no worker takes it.
     pub unserved_since: Option<Timestamp>,
     /// The attempt that may have had an irreversible effect that nobody has denied.
@@ -328,6 +330,7 @@ impl StepRun {
             attempts,
             allowance,
             workers_lost: 0,
+            permits_late: 0,
             unserved_since: None,
             permit: None,
             permitted_calls: 0,

@@ -1,8 +1,8 @@
 //! Steps: from unlocked to started, and what a worker's reply means.
 
 use super::{
-    Turn, UNSERVED_WAIT, WORKERS_LOST_MAX,
-    effects::is_denied,
+    PERMITS_LATE_MAX, Turn, UNSERVED_WAIT, WORKERS_LOST_MAX,
+    effects::{is_denied, permits_late},
     state::{StepState, Timer},
 };
 use crate::{
@@ -153,8 +153,11 @@ impl Turn<'_> {
     /// Decides what follows from a failed attempt whose failure is on record.
     pub(super) fn attempt_failed(&mut self, at: u32, failure: &Failure) {
         let step = self.run.steps[at as usize].clone();
-        if is_denied(failure) {
+        if is_denied(failure) && (step.permits_late < PERMITS_LATE_MAX || step.permit.is_some()) {
             return self.emit(Event::StepReady { step: step.id });
+        }
+        if is_denied(failure) {
+            return self.step_failed(at, permits_late(step.permits_late));
         }
         if let Some(since) = step.unserved_since {
             return self.unserved(at, since, failure);

@@ -5,7 +5,7 @@ use foreplan_core::{
     input::{CommandKind, Resolution},
     payload::Output,
     policy::ReplanDecision,
-    run::{PERMIT_DENIED, StepState},
+    run::{PERMIT_DENIED, PERMITS_LATE_MAX, StepState},
     view::{Status, WaitKind},
 };
 use serde_json::{Value, json};
@@ -74,6 +74,26 @@ fn a_permit_that_was_not_used_in_time_is_given_back_and_the_attempt_does_not_cou
         );
         assert_eq!(h.permit("a", attempt), [format!("> permit a#{attempt} denied")], "it is spent");
     }
+}
+
+#[test]
+fn a_step_whose_permits_are_late_again_and_again_fails() {
+    let (mut h, _) =
+        Harness::started(spec(), &json!([{"id": "a", "tool": "send", "on_failure": {"then": "fail"}}]));
+    let late = || failure(FailureKind::Cancelled, PERMIT_DENIED).effect(EffectState::None);
+    for attempt in 1..PERMITS_LATE_MAX {
+        h.permit("a", attempt);
+        assert_eq!(h.fails("a", attempt, late())[1], "a queued");
+    }
+    // Nobody was late here: a pause is no fault of the permits.
+    h.command(CommandKind::Pause);
+    assert_eq!(h.fails("a", PERMITS_LATE_MAX, late())[1], "a queued");
+    h.command(CommandKind::Resume);
+    h.permit("a", PERMITS_LATE_MAX + 1);
+    assert_eq!(
+        h.fails("a", PERMITS_LATE_MAX + 1, late()),
+        [&format!("a#{} failed", PERMITS_LATE_MAX + 1), "a failed: permits_late", "run failed: step a"]
+    );
 }
 
 #[test]
