@@ -32,6 +32,7 @@ use serde_json::Value;
 use crate::{
     children::Told,
     handle::{CommandError, Standing},
+    judge::Job,
     perform::progress,
     proposal::{self, STEPS_CHECKED_INLINE},
     shared::Shared,
@@ -311,47 +312,43 @@ impl State {
     async fn result(
         &mut self,
         me: &ActorRef<RunMessage>,
-        mut reply: AttemptReply,
+        reply: AttemptReply,
         receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
         let Some(job) = self.result_job(&reply) else {
             return self.take_and_settle(me, Input::Result(reply), receipt).await;
         };
-        if job.is_light()
-            && let Ok(judged) = job.judge()
-        {
-            self.inputs.extend(judged.inputs);
-            reply.verdicts = judged.verdicts;
-            return self.take_and_settle(me, Input::Result(reply), receipt).await;
-        }
-        self.judge_elsewhere(me, job, receipt, move |judged| {
-            reply.verdicts = judged.verdicts;
-            Input::Result(reply)
-        });
-        Ok(())
+        self.judged(me, job, receipt, move |verdicts| Input::Result(AttemptReply { verdicts, ..reply })).await
     }
 
     /// Finds out what an accepted output unlocks before the core sees the review.
     async fn reviewed(
         &mut self,
         me: &ActorRef<RunMessage>,
-        mut reply: ReviewReply,
+        reply: ReviewReply,
         receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
         let Some(job) = self.review_job(&reply) else {
             return self.take_and_settle(me, Input::Reviewed(reply), receipt).await;
         };
+        self.judged(me, job, receipt, move |verdicts| Input::Reviewed(ReviewReply { verdicts, ..reply }))
+            .await
+    }
+
+    async fn judged(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        job: Job,
+        receipt: Receipt,
+        input: impl FnOnce(Verdicts) -> Input + Send + 'static,
+    ) -> Result<(), ActorProcessingErr> {
         if job.is_light()
             && let Ok(judged) = job.judge()
         {
             self.inputs.extend(judged.inputs);
-            reply.verdicts = judged.verdicts;
-            return self.take_and_settle(me, Input::Reviewed(reply), receipt).await;
+            return self.take_and_settle(me, input(judged.verdicts), receipt).await;
         }
-        self.judge_elsewhere(me, job, receipt, move |judged| {
-            reply.verdicts = judged.verdicts;
-            Input::Reviewed(reply)
-        });
+        self.judge_elsewhere(me, job, receipt, move |judged| input(judged.verdicts));
         Ok(())
     }
 
