@@ -280,21 +280,14 @@ impl RunStore for MemoryJournal {
         group: &'a str,
     ) -> BoxFuture<'a, Result<Vec<RunRecord>, Error>> {
         Box::pin(async move {
-            let mut records = self.records(|r| {
-                r.progress.ended_at.is_none()
-                    && r.run.project == project
-                    && r.run.group.as_deref() == Some(group)
-            });
+            let mut records = self.records(|r| r.is_active_in(project, group));
             records.reverse();
             Ok(records)
         })
     }
 
     fn find_by_suffix<'a>(&'a self, suffix: &'a str) -> BoxFuture<'a, Result<Vec<RunRecord>, Error>> {
-        Box::pin(async move {
-            let suffix = crate::record::plain_suffix(suffix);
-            Ok(self.records(|r| r.run.run.0.simple().to_string().ends_with(&suffix)))
-        })
+        Box::pin(async move { Ok(self.records(|r| r.ends_with(suffix))) })
     }
 
     fn export(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {

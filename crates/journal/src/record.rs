@@ -76,6 +76,22 @@ pub struct RunFilter {
     pub limit: Option<usize>,
 }
 
+impl RunRecord {
+    /// Returns whether it has not ended, and counts in this group.
+    #[must_use]
+    pub fn is_active_in(&self, project: &str, group: &str) -> bool {
+        self.progress.ended_at.is_none()
+            && self.run.project == project
+            && self.run.group.as_deref() == Some(group)
+    }
+
+    /// Returns whether its id ends so, whatever way that was written.
+    #[must_use]
+    pub fn ends_with(&self, suffix: &str) -> bool {
+        self.run.run.0.simple().to_string().ends_with(&plain_suffix(suffix))
+    }
+}
+
 /// Returns the end of a run id as its hexadecimal digits alone, whatever way it was written.
 pub(crate) fn plain_suffix(suffix: &str) -> String {
     suffix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect()

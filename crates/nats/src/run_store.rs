@@ -59,11 +59,7 @@ impl RunStore for NatsJournal {
     ) -> BoxFuture<'a, Result<Vec<RunRecord>, Error>> {
         Box::pin(async move {
             let mut records = self.inner.records().await?;
-            records.retain(|r| {
-                r.progress.ended_at.is_none()
-                    && r.run.project == project
-                    && r.run.group.as_deref() == Some(group)
-            });
+            records.retain(|r| r.is_active_in(project, group));
             records.reverse();
             Ok(records)
         })
@@ -77,7 +73,7 @@ impl RunStore for NatsJournal {
             let suffix: String =
                 suffix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
             let mut records = self.inner.records().await?;
-            records.retain(|r| r.run.run.0.simple().to_string().ends_with(&suffix));
+            records.retain(|r| r.ends_with(suffix));
             Ok(records)
         })
     }
