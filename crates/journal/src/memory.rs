@@ -369,6 +369,7 @@ impl RunStore for MemoryJournal {
                 open: records.iter().filter(|r| r.progress.ended_at.is_none()).count() as u64,
                 entries: records.iter().map(|r| r.head.seq + 1).sum(),
                 journal_bytes: 0,
+                free_bytes: 0,
                 payload_bytes: self.payloads.bytes(),
             })
         })

@@ -221,6 +221,8 @@ pub struct Stats {
     pub entries: u64,
     /// The size of the journal.
     pub journal_bytes: u64,
+    /// How much of that is free: what was deleted left it for entries to come.
+    pub free_bytes: u64,
     /// The size of all payloads.
     pub payload_bytes: u64,
 }

@@ -70,8 +70,6 @@ impl RunStore for NatsJournal {
             if let Ok(run) = suffix.parse() {
                 return Ok(self.inner.find(run).await?.into_iter().collect());
             }
-            let suffix: String =
-                suffix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
             let mut records = self.inner.records().await?;
             records.retain(|r| r.ends_with(suffix));
             Ok(records)
@@ -155,6 +153,7 @@ impl RunStore for NatsJournal {
                 open: records.iter().filter(|r| r.progress.ended_at.is_none()).count() as u64,
                 entries: info.state.messages,
                 journal_bytes: info.state.bytes,
+                free_bytes: 0,
                 payload_bytes: self.inner.payloads.bytes().await.map_err(|e| self.inner.unreadable(e))?,
             })
         })

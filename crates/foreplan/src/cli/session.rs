@@ -219,7 +219,12 @@ async fn remote(options: &crate::serve::NatsOptions, place: &Place) -> Result<Sy
 /// Pages of 4 KiB, which a store has.
 const PAGES_PER_MEBIBYTE: u32 = 256;
 
-fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
+/// Opens the store of a project; where nothing was ever kept and nothing will be, an empty one.
+///
+/// # Errors
+///
+/// If it cannot be used as the command needs it.
+pub(crate) fn open_store(place: &Place, means: Means) -> Result<Store, Failure> {
     let section = &place.project.file().store;
     let sync = match section.sync {
         Sync::Full => SyncMode::Full,

@@ -18,7 +18,7 @@ fn filled(t: &Transcript) -> Vec<u32> {
 }
 
 fn assert_all_can_be_read(t: &Transcript) {
-    for look in ["show last", "runs", "audit last --verify", "logs last", "tools", "doctor"] {
+    for look in ["show last", "runs", "audit last --verify", "logs last", "tools"] {
         let shown = t.shown(look);
         assert_eq!(shown.code, 0, "{look}: {shown:?}");
     }
@@ -39,18 +39,16 @@ fn a_full_store_ends_dispatch_and_reading_goes_on() {
     let done = t.shown("show last").text.matches("✓ succeeded").count();
     assert!(done == before.len() || done + 1 == before.len(), "{done} of {before:?} are on record");
     assert_all_can_be_read(&t);
+    let doctor = t.shown("doctor");
+    assert!(doctor.code == 2 && doctor.text.contains("room in the store: "), "{doctor:?}");
 
     let refused = t.shown("resume last");
     assert!(refused.code == 8 && refused.text.contains(said), "{refused:?}");
     let again = filled(&t).len() - before.len();
     assert!(again <= 1, "only a step whose start could still be recorded is repeated: {again}");
 
-    t.write(
-        "foreplan.toml",
-        &fs::read_to_string(t.path("foreplan.toml"))
-            .unwrap()
-            .replace("mebibytes_max = 1", "mebibytes_max = 9"),
-    );
+    let bounded = fs::read_to_string(t.path("foreplan.toml")).unwrap();
+    t.write("foreplan.toml", &bounded.replace("mebibytes_max = 1", "mebibytes_max = 9"));
     let resumed = t.shown("resume --all");
     assert_eq!(resumed.code, 0, "{resumed:?}");
     let all = filled(&t);
@@ -59,6 +57,12 @@ fn a_full_store_ends_dispatch_and_reading_goes_on() {
     once.dedup();
     assert_eq!(once, (1..=30).collect::<Vec<_>>(), "{all:?}");
     assert_eq!(t.shown("audit last --verify").code, 0);
+
+    t.write("foreplan.toml", &bounded);
+    assert_eq!(t.shown("doctor").code, 2, "it holds more than it may");
+    assert_eq!(t.shown("prune --ended 0s").code, 0);
+    let doctor = t.shown("doctor");
+    assert_eq!(doctor.code, 0, "what was deleted left room: {doctor:?}");
 }
 
 /// Runs a command as somebody who may read the folder, and write nothing in it.

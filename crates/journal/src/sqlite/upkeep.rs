@@ -45,6 +45,7 @@ pub(super) fn stats(conn: &Connection) -> rusqlite::Result<Stats> {
         open: count("select count(*) from heads where ended_at is null")?,
         entries: count("select count(*) from entries")?,
         journal_bytes: count("select page_count * page_size from pragma_page_count, pragma_page_size")?,
+        free_bytes: count("select freelist_count * page_size from pragma_freelist_count, pragma_page_size")?,
         payload_bytes: 0,
     })
 }

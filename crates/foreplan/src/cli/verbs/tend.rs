@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, path::Path};
 
 use clap::CommandFactory as _;
+use foreplan_core::payload::ENTRY_BYTES_MAX;
 
 use crate::{
     cli::{
@@ -15,6 +16,7 @@ use crate::{
         paint::Tone,
         place::Place,
         render,
+        session::{Means, open_store},
     },
     config::nearest,
 };
@@ -105,6 +107,17 @@ pub(crate) async fn doctor(output: &mut Output, global: &Global, args: &ProjectA
             }
             let (well, what) = store(&place.store);
             say(well, what, (!well).then(|| "make it writable, or name another with --store DIR".into()));
+            match room(&place).await {
+                Ok(None) => {}
+                Ok(Some(what)) => say(
+                    false,
+                    what,
+                    Some(
+                        "raise [store] mebibytes_max, or delete old runs: foreplan prune --ended 30d".into(),
+                    ),
+                ),
+                Err(failure) => say(false, failure.what, failure.next),
+            }
             for found in models::try_all(&place) {
                 say(found.well, found.what, None);
             }
@@ -159,6 +172,24 @@ fn store(folder: &Path) -> (bool, String) {
         Ok(()) => (true, what),
         Err(error) => (false, format!("{what}: {error}")),
     }
+}
+
+/// Returns what is left of a store's room if that may be too little for another entry.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+async fn room(place: &Place) -> Result<Option<String>, Failure> {
+    let stats = open_store(place, Means::Look)?.journal.stats().await?;
+    let Some(mebibytes) = place.project.file().store.mebibytes_max else { return Ok(None) };
+    let used = stats.journal_bytes.saturating_sub(stats.free_bytes);
+    let left = (u64::from(mebibytes) << 20).saturating_sub(used);
+    let what = format!(
+        "room in the store: {} KiB of {mebibytes} MiB are left, and an entry may need {} KiB",
+        left >> 10,
+        ENTRY_BYTES_MAX >> 10
+    );
+    Ok((left < ENTRY_BYTES_MAX as u64).then_some(what))
 }
 
 /// Tries to write beside the store.
