@@ -12,10 +12,10 @@ use foreplan_core::goal::ApprovalMode;
 #[cfg(feature = "nats")]
 pub use services::{AccountArgs, DeadArgs, NatsVerb, ServeArgs, SetupArgs};
 pub use verbs::{
-    AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, CancelArgs, CompletionsArgs, DetachArg, DiffArgs,
-    EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, PlannerArg, ProjectArg,
-    PruneArgs, RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs, ReviseArgs, RunArg,
-    RunArgs, RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
+    AnswerArgs, ApplyArgs, ApproveArgs, AuditArgs, BeginArgs, CancelArgs, CompletionsArgs, DetachArg,
+    DiffArgs, EditArgs, ForkArgs, InitArgs, IntentArgs, LogsArgs, PlanArgs, PlanFileArgs, PlannerArg,
+    ProjectArg, PruneArgs, RejectArgs, ReplayArgs, ResolveArgs, ResolveWhat, ResumeArgs, RetryArgs,
+    ReviseArgs, RunArg, RunArgs, RunsArgs, SchemaArgs, ShowArgs, ToolsArgs, WatchArgs,
 };
 
 /// Plan-and-execute agents that can be audited.

@@ -46,6 +46,20 @@ pub struct DetachArg {
     pub detach: bool,
 }
 
+/// How a run begins.
+#[derive(Clone, Debug, Args)]
+pub struct BeginArgs {
+    /// The same key is the same run
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Which plans need a person: auto, risky or always
+    #[arg(long, value_name = "MODE", value_parser = approval_mode, env = "FOREPLAN_APPROVE")]
+    pub approve: Option<ApprovalMode>,
+    /// Who carries it on.
+    #[command(flatten)]
+    pub detach: DetachArg,
+}
+
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -58,15 +72,9 @@ pub struct RunArgs {
     /// Who plans.
     #[command(flatten)]
     pub planner: PlannerArg,
-    /// The same key is the same run
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Which plans need a person: auto, risky or always
-    #[arg(long, value_name = "MODE", value_parser = approval_mode, env = "FOREPLAN_APPROVE")]
-    pub approve: Option<ApprovalMode>,
-    /// Who carries it on.
+    /// How it begins.
     #[command(flatten)]
-    pub detach: DetachArg,
+    pub begin: BeginArgs,
 }
 
 /// Arguments of `plan`.
@@ -107,15 +115,9 @@ pub struct ApplyArgs {
     /// The plan.
     #[command(flatten)]
     pub file: PlanFileArgs,
-    /// The same key is the same run
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Which plans need a person: auto, risky or always
-    #[arg(long, value_name = "MODE", value_parser = approval_mode, env = "FOREPLAN_APPROVE")]
-    pub approve: Option<ApprovalMode>,
-    /// Who carries it on.
+    /// How it begins.
     #[command(flatten)]
-    pub detach: DetachArg,
+    pub begin: BeginArgs,
 }
 
 /// Arguments of `runs`.

@@ -31,10 +31,10 @@ use crate::{
 ///
 /// If the run cannot be accepted or carried on.
 pub(crate) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, Failure> {
-    let overrides =
-        Overrides { approval: args.approve, key: args.key.clone(), ..overrides(&args.intent, &args.planner) };
+    let (approval, key) = (args.begin.approve, args.begin.key.clone());
+    let overrides = Overrides { approval, key, ..overrides(&args.intent, &args.planner) };
     let spec = session.place.project.spec(&overrides)?;
-    begin(session, spec, args.detach.detach).await
+    begin(session, spec, args.begin.detach.detach).await
 }
 
 /// Plans and checks, and executes nothing.
@@ -108,8 +108,8 @@ pub(crate) async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exi
     let Some(now) = now else {
         return Err(Failure::new(Exit::NoPlan, "the plan cannot be adopted").findings(findings));
     };
-    spec.key.clone_from(&args.key);
-    if let Some(mode) = args.approve {
+    spec.key.clone_from(&args.begin.key);
+    if let Some(mode) = args.begin.approve {
         spec.approval.mode = mode;
     }
     if let Some(approved) = &envelope {
@@ -120,7 +120,7 @@ pub(crate) async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exi
             session.output.note("note: the plan was changed after its envelope was made; it asks again");
         }
     }
-    begin(session, spec, args.detach.detach).await
+    begin(session, spec, args.begin.detach.detach).await
 }
 
 /// Params that were approved with the plan need not be given again.
