@@ -190,8 +190,12 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// If one is unknown or of the wrong type.
+    /// If one is unknown or of the wrong type. [`Error::NotFound`] if any was given and the project is
+    /// [`Project::absent`], so that nobody knows their types.
     pub fn given(&self, given: &[(String, String)]) -> Result<Map<String, Value>, Error> {
+        if self.is_absent && !given.is_empty() {
+            return Err(Error::NotFound { from: self.folder.clone() });
+        }
         let declared = &self.file.params;
         let mut values = Map::new();
         for (name, text) in given {

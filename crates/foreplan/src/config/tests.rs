@@ -1,5 +1,7 @@
 //! Every wrong project file is answered with its place and what to do.
 
+use std::path::Path;
+
 use foreplan_core::goal::{ApprovalMode, PlannerSpec};
 use serde_json::json;
 
@@ -172,6 +174,14 @@ fn an_unknown_param_names_the_nearest_and_a_missing_one_its_flag() {
     let found = spec_problem(&project, &Overrides::default());
     assert_eq!(found.fix.as_deref(), Some("give it: --param version=…"));
     assert_eq!(found.at().map(|(line, _)| line), Some(7));
+}
+
+#[test]
+fn params_given_where_no_project_declares_any_miss_the_project() {
+    let absent = Project::absent("/srv/x");
+    assert_eq!(absent.given(&[]).unwrap().len(), 0);
+    let error = absent.given(&with_params(&[("version", "1")]).params).unwrap_err();
+    assert!(matches!(&error, Error::NotFound { from } if from == Path::new("/srv/x")), "{error}");
 }
 
 #[test]
