@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foreplan_testkit::skipped;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -33,7 +34,8 @@ impl Jaeger {
     pub fn start() -> Option<Self> {
         let binary = binary();
         if !binary.exists() {
-            println!("skipped: there is no {}; `sh deploy/jaeger.sh` builds it, with Go", binary.display());
+            let binary = binary.display();
+            skipped(format_args!("there is no {binary}; `sh deploy/jaeger.sh` builds it, with Go"));
             return None;
         }
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use foreplan_testkit::skipped;
+
 /// Returns a Python that has what a file of requirements names, and `more`; `None`, with the reason
 /// printed, if the package index cannot be reached. Each folder with requirements has its own.
 ///
@@ -40,7 +42,7 @@ pub fn python(requirements: &Path, more: &[&str]) -> Option<PathBuf> {
             .iter()
             .any(|w| why.contains(w));
         assert!(is_unreachable, "the requirements cannot be installed: {why}");
-        eprintln!("skipped: the package index cannot be reached: {why}");
+        skipped(format_args!("the package index cannot be reached: {why}"));
         return None;
     }
     std::fs::write(&done, wanted).expect("a note of what is installed");

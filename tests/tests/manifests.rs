@@ -6,6 +6,7 @@ use std::{
     process::Command,
 };
 
+use foreplan_testkit::skipped;
 use foreplan_tests::{
     Project,
     manifests::{Compose, ComposeService, Container, Labels, Manifest, Pod, Template},
@@ -240,7 +241,7 @@ fn kustomize_takes_every_file() {
     let built = Command::new("kubectl").arg("kustomize").arg(deploy("kubernetes/release")).output();
     match built {
         Ok(built) => assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr)),
-        Err(_) => eprintln!("skipped: there is no kubectl here to build the manifests with"),
+        Err(_) => skipped("there is no kubectl here to build the manifests with"),
     }
 }
 

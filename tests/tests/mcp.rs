@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foreplan_testkit::{Normalizer, assert_golden};
+use foreplan_testkit::{Normalizer, assert_golden, skipped};
 use foreplan_tests::{Project, golden, python::python, span_tree};
 use serde_json::{Value, json};
 
@@ -130,7 +130,7 @@ fn a_server_in_python_is_called_over_http() {
 fn a_reference_server_from_npm_is_called_over_http_and_its_undeclared_tool_waits_for_a_person() {
     let ping = Command::new("npm").args(["ping", "--fetch-timeout=10000"]).output();
     if !ping.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: npm cannot be reached here");
+        skipped("npm cannot be reached here");
         return;
     }
     let fetched = Command::new("npm").args(["exec", "--yes", "--package", EVERYTHING, "--", "true"]).output();

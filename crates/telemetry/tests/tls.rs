@@ -3,19 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 #![cfg(feature = "otlp")]
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use foreplan_telemetry::{OtlpSettings, OtlpSink, SendError};
+use foreplan_testkit::tls_acceptor;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    },
 };
 
 /// The certificate of `localhost`, which the authority in `ca.pem` signed. Its key protects nothing.
@@ -27,14 +21,7 @@ const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close
 
 /// Starts a collector, and returns its URL.
 async fn collector() -> String {
-    let tls = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from(CERTIFICATE)],
-            PrivatePkcs8KeyDer::from(CERTIFICATE_KEY).into(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let acceptor = tls_acceptor(CERTIFICATE, CERTIFICATE_KEY);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

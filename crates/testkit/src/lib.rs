@@ -6,9 +6,11 @@
 //!   called, fail as told, or wait for the test;
 //! * [`ScriptedModels`]: models that answer what the test says;
 //! * [`ModelServer`]: a language model that answers from a script, over real HTTP;
+//! * [`tls_acceptor`]: a server behind TLS;
 //! * [`nats::NatsServer`]: a real server, fetched if there is none;
 //! * [`Normalizer`] and [`assert_golden`]: transcripts without what differs from run to run, compared
-//!   with a file.
+//!   with a file;
+//! * [`skipped`]: the word of a test that cannot run on this machine.
 //!
 //! Its functions panic where a test would: a fixture that cannot be set up is a failed test.
 
@@ -20,6 +22,8 @@ mod models;
 pub mod nats;
 mod normalize;
 mod project;
+mod skip;
+mod tls;
 mod tools;
 
 pub use clock::TestClock;
@@ -29,4 +33,6 @@ pub use model_server::{Asked, ModelServer, Reply, WireFormat};
 pub use models::ScriptedModels;
 pub use normalize::Normalizer;
 pub use project::copy_project;
+pub use skip::skipped;
+pub use tls::tls_acceptor;
 pub use tools::{Calls, Gate, count_calls, fail_times};

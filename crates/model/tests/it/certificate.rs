@@ -6,14 +6,8 @@ use std::sync::{
 };
 
 use foreplan_model::{Config, ErrorKind};
+use foreplan_testkit::tls_acceptor;
 use tokio::net::TcpListener;
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    },
-};
 
 use crate::common::{model, request};
 
@@ -23,14 +17,7 @@ const CERTIFICATE_KEY: &[u8] = include_bytes!("data/stranger.key.der");
 
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_is_named_and_not_tried_again() {
-    let tls = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from(CERTIFICATE)],
-            PrivatePkcs8KeyDer::from(CERTIFICATE_KEY).into(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let acceptor = tls_acceptor(CERTIFICATE, CERTIFICATE_KEY);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let connections = Arc::new(AtomicU32::new(0));

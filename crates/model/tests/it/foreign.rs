@@ -67,7 +67,7 @@ impl Foreign {
         let program = match installed() {
             Ok(program) => program,
             Err(why) => {
-                eprintln!("skipped: {PACKAGE} cannot be installed: {why}");
+                foreplan_testkit::skipped(format_args!("{PACKAGE} cannot be installed: {why}"));
                 return None;
             }
         };

@@ -236,7 +236,7 @@ async fn a_server_of_others_from_npm_lists_and_runs_its_tools() {
     let loaded = match project.connect(&declared).await {
         Ok(loaded) => loaded,
         Err(error) if !npm_answers() => {
-            eprintln!("skipped: npm cannot be reached here: {error}");
+            foreplan_testkit::skipped(format_args!("npm cannot be reached here: {error}"));
             return;
         }
         Err(error) => panic!("{error}"),
