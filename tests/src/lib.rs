@@ -10,6 +10,7 @@ mod proxy;
 pub mod python;
 mod raw;
 mod spans;
+pub mod work;
 
 use std::{
     io::{Read as _, Write as _},
@@ -49,6 +50,18 @@ pub struct Done {
     pub stderr: String,
 }
 
+impl Done {
+    /// Asserts that it did what it should.
+    ///
+    /// # Panics
+    ///
+    /// If it did not.
+    #[track_caller]
+    pub fn succeeded(&self) {
+        assert_eq!(self.code, 0, "{self:?}");
+    }
+}
+
 impl Project {
     /// Copies an example of `docs/examples`.
     #[must_use]
@@ -71,6 +84,19 @@ impl Project {
     #[must_use]
     pub fn empty() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new(), binary: None }
+    }
+
+    /// Returns a folder with this project file.
+    #[must_use]
+    pub fn of(toml: &str) -> Self {
+        Self::empty().with_file("foreplan.toml", toml)
+    }
+
+    /// Puts a file into the folder.
+    #[must_use]
+    pub fn with_file(self, file: &str, text: &str) -> Self {
+        self.write(file, text);
+        self
     }
 
     /// Sets a variable of the environment of all commands from now on.
@@ -123,6 +149,40 @@ impl Project {
     pub fn foreplan(&self, args: &[&str]) -> Done {
         let output = self.command(args).output().expect("the binary starts");
         done(&output)
+    }
+
+    /// Begins a run, and leaves it to the deployment.
+    ///
+    /// # Panics
+    ///
+    /// If it is not accepted.
+    #[track_caller]
+    pub fn submit(&self) {
+        self.foreplan(&["run", "--detach"]).succeeded();
+    }
+
+    /// Approves what the newest run waits for.
+    ///
+    /// # Panics
+    ///
+    /// If it waits for no approval, or does not take this one.
+    #[track_caller]
+    pub fn approve(&self) {
+        let view = self.show("last");
+        let digest = view["waiting_for"]["digest"].as_str();
+        let digest = digest.unwrap_or_else(|| panic!("it waits for no approval: {view:#}"));
+        self.foreplan(&["approve", "last", "--digest", digest]).succeeded();
+    }
+
+    /// Follows the newest run to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end with this exit code.
+    #[track_caller]
+    pub fn ends(&self, code: i32) {
+        let watched = self.foreplan(&["watch", "last", "--exit-status"]);
+        assert_eq!(watched.code, code, "{watched:?}");
     }
 
     /// Starts a command in the project.

@@ -199,9 +199,7 @@ fn tells_what_happened(client: &Project) {
 fn forks_it(client: &Project, run: &str, last: u64) {
     let forked = client.foreplan(&["fork", run, "--at", &last.to_string()]);
     assert_eq!(forked.code, 3, "a fork asks again: {forked:?}");
-    let digest = client.show("last")["waiting_for"]["digest"].as_str().expect("a plan waits").to_owned();
-    let approved = client.foreplan(&["approve", "last", "--digest", &digest]);
-    assert_eq!(approved.code, 0, "{approved:?}");
+    client.approve();
     let tree = client.foreplan(&["audit", "last", "--spans"]).stdout;
     assert!(tree.contains(&format!("→ forked from: run {run}")), "{tree}");
     let tree = client.foreplan(&["audit", run, "--spans"]).stdout;

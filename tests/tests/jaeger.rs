@@ -26,10 +26,7 @@ fn jaeger_holds_what_the_journal_says_while_a_run_waits_and_after_it_ended() {
     assert_eq!((code, &line["agrees"]), (0, &Value::Bool(true)), "{line}");
     assert_eq!(line["held"], line["spans"], "{line}");
 
-    let shown = project.show("last");
-    let digest = shown["waiting_for"]["digest"].as_str().expect("a plan waits").to_owned();
-    let approved = project.foreplan(&["approve", "last", "--digest", &digest]);
-    assert_eq!(approved.code, 0, "{}", approved.stderr);
+    project.approve();
     let verified = project.foreplan(&["audit", "last", "--verify", "--jaeger", &jaeger.query()]);
     assert_eq!(verified.code, 0, "{}{}", verified.stdout, verified.stderr);
     assert!(verified.stdout.contains("Jaeger holds the trace"), "{}", verified.stdout);
@@ -40,8 +37,9 @@ fn jaeger_holds_what_the_journal_says_while_a_run_waits_and_after_it_ended() {
     assert_eq!(resumed.code, 0, "{}", resumed.stderr);
     let (code, line) = compared(&again, &jaeger);
     assert_eq!((code, &line["agrees"]), (0, &Value::Bool(true)), "{line}");
-    let run = shown["run"].as_str().expect("a run");
-    assert_eq!(line["spans"], jaeger.shown(run), "a span that is sent twice is shown once: {line}");
+    let run = again.show("last")["run"].clone();
+    let held = jaeger.shown(run.as_str().expect("a run"));
+    assert_eq!(line["spans"], held, "a span that is sent twice is shown once: {line}");
 }
 
 #[test]

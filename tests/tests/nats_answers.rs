@@ -1,40 +1,11 @@
 //! What strangers answer: a specialist of the test, over the bare protocol, says wrong things. Each is
 //! refused, counted and kept; none stops the service, and the right answer still counts.
 
-use foreplan_tests::{Deployment, Project, Raw, Serving, Taken, serve, wait_until};
+use foreplan_tests::{
+    Deployment, Project, Raw, Serving, Taken, serve, wait_until,
+    work::{self, POOL},
+};
 use serde_json::{Value, json};
-
-const WORK: &str = r#"
-[project]
-name = "work"
-[[tools.command]]
-name = "work"
-description = "Work"
-command = ["printf", "{\"done\": true}"]
-input = {}
-output = { done = "boolean" }
-effect = "read"
-[[tools.command]]
-name = "other"
-description = "Do something else"
-command = ["printf", "{\"other\": true}"]
-input = {}
-output = { other = "boolean" }
-effect = "read"
-[[specialists]]
-capability = "work"
-"#;
-
-const CLIENT: &str = r#"
-goal = "Work"
-[project]
-name = "work"
-[planner]
-kind = "derive"
-produce = ["done"]
-"#;
-
-const POOL: &str = "executor-work-work";
 
 struct Site {
     _deployment: Deployment,
@@ -48,23 +19,15 @@ impl Site {
     fn new() -> Self {
         let deployment = Deployment::start();
         let agents = deployment.agents();
-        let worker = Project::empty().on(&deployment.server.url());
-        worker.write("foreplan.toml", WORK);
         // Killed, it is listed for a while: nobody takes its work back.
-        serve(&worker, &["--roles", "executor"]).kill();
-        let client = Project::empty().on(&deployment.server.url());
-        client.write("foreplan.toml", CLIENT);
+        serve(&deployment.of(work::worker("exit 1")), &["--roles", "executor"]).kill();
+        let client = deployment.of(work::client());
         let raw = Raw::connect(&deployment.server.url());
         Self { _deployment: deployment, raw, client, _agents: agents }
     }
 
     fn take(&self) -> Work {
         Work(self.raw.take(POOL))
-    }
-
-    fn submit(&self) {
-        let submitted = self.client.foreplan(&["run", "--detach"]);
-        assert_eq!(submitted.code, 0, "{submitted:?}");
     }
 
     fn answer(&self, subject: &str, frame: &Value) {
@@ -76,11 +39,6 @@ impl Site {
         let dead = self.client.foreplan(&["dead"]);
         assert_eq!(dead.code, 0, "{dead:?}");
         dead.stdout.lines().filter(|line| line.starts_with(&format!("fp.dead.{why}."))).count()
-    }
-
-    fn ends(&self, code: i32) {
-        let watched = self.client.foreplan(&["watch", "last", "--exit-status"]);
-        assert_eq!(watched.code, code, "{watched:?}");
     }
 }
 
@@ -121,7 +79,7 @@ fn uuid() -> String {
 #[test]
 fn wrong_answers_are_refused_and_kept_and_the_right_one_counts() {
     let site = Site::new();
-    site.submit();
+    site.client.submit();
     let work = site.take();
     let (to, right) = (work.subject(), work.answer(json!({"done": true})));
     let changed = |path: &str, value: Value| {
@@ -155,7 +113,7 @@ fn wrong_answers_are_refused_and_kept_and_the_right_one_counts() {
     let view = site.client.show("last");
     assert_eq!((&view["status"], &view["steps"][0]["attempts"]), (&json!("running"), &json!(1)), "{view:#}");
     site.answer(&to, &right);
-    site.ends(0);
+    site.client.ends(0);
     let view = site.client.show("last");
     assert_eq!(
         (&view["result"], &view["steps"][0]["worker"]),
@@ -168,7 +126,7 @@ fn wrong_answers_are_refused_and_kept_and_the_right_one_counts() {
 #[test]
 fn an_answer_to_a_superseded_plan_changes_nothing() {
     let site = Site::new();
-    site.submit();
+    site.client.submit();
     let old = site.take();
     let revised = site.client.foreplan(&["revise", "last", "--produce", "other", "--detach"]);
     assert_eq!(revised.code, 0, "{revised:?}");
@@ -178,7 +136,7 @@ fn an_answer_to_a_superseded_plan_changes_nothing() {
     site.answer(&new.subject(), &new.answer(json!({"other": true})));
     // A second answer comes too late.
     site.answer(&new.subject(), &new.answer(json!({"other": false})));
-    site.ends(0);
+    site.client.ends(0);
     let view = site.client.show("last");
     assert_eq!((&view["plan"]["version"], &view["result"]), (&json!(2), &json!(true)), "{view:#}");
     assert_eq!(site.dead("forged"), 0);
@@ -196,11 +154,11 @@ fn a_tool_that_is_announced_with_a_schema_that_is_none_is_left_out_and_kept() {
     site.raw.put("fp_CAPABILITIES", "work.strange", pool.to_string().into_bytes());
     site.raw.put("fp_CAPABILITIES", "work.garbage", b"this is no JSON".to_vec());
     wait_until("the tool is kept", || site.dead("invalid_tool") == 1);
-    site.submit();
+    site.client.submit();
     let work = site.take();
     assert_eq!(work.0.frame["body"]["step"], "work", "the others are planned with");
     site.answer(&work.subject(), &work.answer(json!({"done": true})));
-    site.ends(0);
+    site.client.ends(0);
 }
 
 #[test]
@@ -214,8 +172,8 @@ fn what_comes_on_an_unknown_subject_or_is_of_an_unknown_kind_is_kept() {
     site.answer(&to("no-run"), &json!({"header": header, "body": elsewhere}));
     wait_until("both are kept", || site.dead("unreadable") == 1 && site.dead("misdirected") == 1);
     assert!(site.raw.publish("fp.nonsense", "x").is_err(), "nothing takes what has no place");
-    site.submit();
+    site.client.submit();
     let work = site.take();
     site.answer(&work.subject(), &work.answer(json!({"done": true})));
-    site.ends(0);
+    site.client.ends(0);
 }

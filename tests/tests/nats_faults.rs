@@ -2,51 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use foreplan_tests::{Deployment, Project, Raw, Serving, serve, wait_until};
+use foreplan_tests::{
+    Deployment, Project, Raw, Serving, serve, wait_until,
+    work::{self, CLIENT, DONE, POOL},
+};
 use serde_json::{Value, json};
 
 /// Within this time another tracker has a dead one's runs.
 const TAKEOVER_MAX: Duration = Duration::from_secs(15);
 
-const WORK: &str = r#"
-[project]
-name = "work"
-[[tools.command]]
-name = "work"
-description = "Work"
-command = ["sh", "work.sh"]
-input = {}
-output = { done = "boolean" }
-effect = "read"
-env = ["PATH"]
-[[tools.command]]
-name = "other"
-description = "Do something else"
-command = ["printf", "{\"other\": true}"]
-input = {}
-output = { other = "boolean" }
-effect = "read"
-env = ["PATH"]
-[[specialists]]
-capability = "work"
-concurrency = 1
-"#;
-
-const CLIENT: &str = r#"
-goal = "Work"
-[project]
-name = "work"
-[planner]
-kind = "derive"
-produce = ["done"]
-"#;
-
 /// Works until the file `go` is there.
 const PATIENT: &str =
     "echo began >> began\nwhile [ ! -e go ]; do sleep 0.05; done\nprintf '{\"done\": true}'\n";
-
-/// The consumer of the work.
-const POOL: &str = "executor-work-work";
 
 struct Site {
     deployment: Deployment,
@@ -59,11 +26,7 @@ impl Site {
     fn new(script: &str) -> Self {
         let deployment = Deployment::start();
         let raw = Raw::connect(&deployment.server.url());
-        let worker = Project::empty().on(&deployment.server.url());
-        worker.write("foreplan.toml", WORK);
-        worker.write("work.sh", script);
-        let client = Project::empty().on(&deployment.server.url());
-        client.write("foreplan.toml", CLIENT);
+        let (worker, client) = (deployment.of(work::worker(script)), deployment.of(work::client()));
         Self { deployment, raw, worker, client }
     }
 
@@ -76,18 +39,8 @@ impl Site {
         assert_eq!(self.executor().stop(), Some(0));
     }
 
-    fn submit(&self) {
-        let submitted = self.client.foreplan(&["run", "--detach"]);
-        assert_eq!(submitted.code, 0, "{submitted:?}");
-    }
-
     fn show(&self) -> Value {
         self.client.show("last")
-    }
-
-    fn ends(&self, code: i32) {
-        let watched = self.client.foreplan(&["watch", "last", "--exit-status"]);
-        assert_eq!(watched.code, code, "{watched:?}");
     }
 
     fn begins(&self) {
@@ -100,7 +53,7 @@ fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
     let site = Site::new(PATIENT);
     let (_folder, first) = site.deployment.agents();
     let _executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.begins();
     let (_other, second) = site.deployment.agents();
     wait_until("each tracker has half of the shards", || {
@@ -113,7 +66,7 @@ fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
     dies.kill();
     let died = Instant::now();
     site.worker.write("go", "");
-    site.ends(0);
+    site.client.ends(0);
     assert!(died.elapsed() < TAKEOVER_MAX, "it took {:?}", died.elapsed());
     assert_eq!(site.show()["steps"][0]["attempts"], 1, "the result was not lost with the tracker");
 }
@@ -123,15 +76,15 @@ fn a_paused_tracker_that_wakes_up_late_does_no_harm() {
     let site = Site::new(PATIENT);
     let (_folder, first) = site.deployment.agents();
     let _executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.begins();
     first.signal("STOP");
     let (_other, _second) = site.deployment.agents();
     site.worker.write("go", "");
-    site.ends(0);
+    site.client.ends(0);
     first.signal("CONT");
-    site.submit();
-    site.ends(0);
+    site.client.submit();
+    site.client.ends(0);
     let audit = site.client.foreplan(&["audit", "last", "--verify"]);
     assert_eq!(audit.code, 0, "{audit:?}");
     assert_eq!(site.worker.read("began").lines().count(), 2, "each run worked once");
@@ -144,15 +97,12 @@ fn a_stopped_worker_that_answers_late_changes_nothing() {
     let site = Site::new(PATIENT);
     let _agents = site.deployment.agents();
     let stopped = site.executor();
-    site.submit();
+    site.client.submit();
     site.begins();
     stopped.signal("STOP");
-    let spare = Project::empty().on(&site.deployment.server.url());
-    spare.write("foreplan.toml", WORK);
-    spare.write("work.sh", PATIENT);
-    spare.write("go", "");
+    let spare = site.deployment.of(work::worker(PATIENT)).with_file("go", "");
     let _spare = serve(&spare, &["--roles", "executor"]);
-    site.ends(0);
+    site.client.ends(0);
     let ended = site.show();
     assert_eq!(ended["steps"][0]["attempts"], 2, "{ended:#}");
     assert!(site.client.foreplan(&["audit", "last"]).stdout.contains("worker_lost"));
@@ -176,13 +126,13 @@ fn a_timer_fires_after_its_tracker_has_died() {
     site.client.write("foreplan.toml", &toml);
     let (_folder, mut first) = site.deployment.agents();
     let mut executor = site.executor();
-    site.submit();
+    site.client.submit();
     wait_until("the step is under way", || site.show()["steps"][0]["status"] == "running");
     // Nobody is left who could answer: only the run's own timer can end it.
     executor.kill();
     first.kill();
     let (_other, _second) = site.deployment.agents();
-    site.ends(6);
+    site.client.ends(6);
 }
 
 #[test]
@@ -190,16 +140,16 @@ fn a_worker_told_to_stop_finishes_its_step_and_takes_no_other() {
     let site = Site::new(PATIENT);
     let _agents = site.deployment.agents();
     let mut executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.begins();
     executor.signal("TERM");
-    site.submit();
+    site.client.submit();
     wait_until("the second run's step is in the queue", || site.raw.pending(POOL) == 1);
     site.worker.write("go", "");
     assert_eq!(executor.wait(), Some(0), "it ends in order");
     assert_eq!(site.worker.read("began").lines().count(), 1);
     let _next = site.executor();
-    site.ends(0);
+    site.client.ends(0);
     let runs = site.client.foreplan(&["runs", "--json"]).stdout;
     assert_eq!(runs.matches("\"succeeded\"").count(), 2, "{runs}");
     assert!(!site.client.foreplan(&["audit", "last"]).stdout.contains("worker_lost"));
@@ -212,23 +162,23 @@ fn a_pool_that_stays_empty_fails_the_step_after_the_patience_of_the_run() {
     site.announce();
     let toml = format!("{CLIENT}[limits]\nunserved = \"2s\"\n[replan]\nstrategy = \"fail-fast\"\n");
     site.client.write("foreplan.toml", &toml);
-    site.submit();
-    site.ends(10);
+    site.client.submit();
+    site.client.ends(10);
     let view = site.show();
     assert_eq!(view["steps"][0]["failure"]["kind"], "unserved", "{view:#}");
 }
 
 #[test]
 fn a_pool_scaled_to_zero_is_woken_by_what_its_consumer_has_pending() {
-    let site = Site::new("printf '{\"done\": true}'\n");
+    let site = Site::new(DONE);
     let _agents = site.deployment.agents();
     site.announce();
     assert_eq!(site.raw.pending(POOL), 0);
-    site.submit();
+    site.client.submit();
     // A scaler, as KEDA is one: it looks at the lag and at nothing else.
     wait_until("work waits", || site.raw.pending(POOL) > 0);
     let _woken = site.executor();
-    site.ends(0);
+    site.client.ends(0);
 }
 
 #[test]
@@ -236,7 +186,7 @@ fn cancelled_work_leaves_the_queue() {
     let site = Site::new(PATIENT);
     let _agents = site.deployment.agents();
     site.announce();
-    site.submit();
+    site.client.submit();
     wait_until("work waits", || site.raw.pending(POOL) == 1);
     assert_eq!(site.client.foreplan(&["cancel", "last"]).code, 0);
     wait_until("the queue is empty", || site.raw.pending(POOL) == 0);
@@ -248,7 +198,7 @@ fn a_step_that_kills_its_workers_pauses_the_run_and_is_kept_as_dead() {
     let site = Site::new("[ -e harmless ] || kill -9 $PPID\nprintf '{\"done\": true}'\n");
     let _agents = site.deployment.agents();
     let mut executor = site.executor();
-    site.submit();
+    site.client.submit();
     wait_until("the run is paused", || {
         if executor.has_ended() {
             executor = site.executor();

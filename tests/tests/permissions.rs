@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event};
 use foreplan_testkit::nats::{NatsServer, binary};
-use foreplan_tests::{Done, Project, Serving, serve};
+use foreplan_tests::{Project, Serving, serve};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -115,10 +115,6 @@ impl Secured {
     }
 }
 
-fn succeeded(done: &Done) {
-    assert_eq!(done.code, 0, "{done:?}");
-}
-
 #[test]
 fn the_account_in_deploy_is_what_the_program_prints() {
     let printed = account(&[
@@ -149,9 +145,7 @@ fn a_release_goes_through_with_one_user_for_each_role() {
 
     let waiting = client.foreplan(&["run", "--param", "version=1.4.3"]);
     assert_eq!(waiting.code, 3, "a deploy asks first: {waiting:?}");
-    let view = client.show("last");
-    let digest = view["waiting_for"]["digest"].as_str().expect("it waits for an approval");
-    succeeded(&client.foreplan(&["approve", "last", "--digest", digest]));
+    client.approve();
     let view = client.show("last");
     assert_eq!(
         (&view["status"], &view["result"]["live"]),
@@ -159,9 +153,9 @@ fn a_release_goes_through_with_one_user_for_each_role() {
         "{view:#}"
     );
     assert_eq!(folder.read("state/deploy.log").lines().count(), 1);
-    succeeded(&client.foreplan(&["audit", "last", "--verify"]));
-    succeeded(&client.foreplan(&["runs"]));
-    succeeded(&client.foreplan(&["dead"]));
+    client.foreplan(&["audit", "last", "--verify"]).succeeded();
+    client.foreplan(&["runs"]).succeeded();
+    client.foreplan(&["dead"]).succeeded();
 
     let stranger = secured.project(EXECUTOR);
     let refused = stranger.foreplan(&["runs"]);
@@ -236,8 +230,8 @@ fn a_tenant_sees_nothing_of_another() {
     let refused = other.foreplan(&["runs", "--tenant", "fp"]);
     assert_eq!(refused.code, 8, "{refused:?}");
     assert!(refused.stderr.contains("is not set up"), "in its account there is no such stream: {refused:?}");
-    succeeded(&other.foreplan(&["nats", "setup", "--tenant", "fp"]));
-    succeeded(&other.foreplan(&["runs", "--tenant", "fp"]));
+    other.foreplan(&["nats", "setup", "--tenant", "fp"]).succeeded();
+    other.foreplan(&["runs", "--tenant", "fp"]).succeeded();
     let stranger = secured.project("other-client-eve").foreplan(&["runs", "--tenant", "fp"]);
     assert_eq!(stranger.code, 8, "{stranger:?}");
     assert!(stranger.stderr.contains("this user may not publish to"), "{stranger:?}");

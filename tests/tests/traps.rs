@@ -9,34 +9,14 @@ use std::{
     },
 };
 
-use foreplan_tests::{Alter, Altering, Deployment, Message, Project, Raw, Serving, serve, wait_until};
+use foreplan_tests::{
+    Alter, Altering, Deployment, Message, Project, Raw, Serving, serve, wait_until,
+    work::{self, POOL, WORKER},
+};
 use serde_json::{Value, json};
 
-const WORK: &str = r#"
-[project]
-name = "work"
-[[tools.command]]
-name = "work"
-command = ["sh", "-c", "echo done >> done; printf '{\"done\": true}'"]
-input = {}
-output = { done = "boolean" }
-effect = "read"
-env = ["PATH"]
-timeout = "2s"
-[[specialists]]
-capability = "work"
-"#;
-
-const CLIENT: &str = r#"
-goal = "Work"
-[project]
-name = "work"
-[planner]
-kind = "derive"
-produce = ["done"]
-"#;
-
-const POOL: &str = "executor-work-work";
+/// Leaves a trace of each time that it works.
+const NOTED: &str = "echo done >> done\nprintf '{\"done\": true}'\n";
 
 /// Everything of a deployment connects through a proxy, but for who looks in the end.
 struct Site {
@@ -52,12 +32,10 @@ impl Site {
     fn new(alter: Arc<impl Alter>) -> Self {
         let deployment = Deployment::start();
         let proxy = Altering::to(&deployment.server.url(), alter);
-        let worker = Project::empty().on(&proxy.url());
-        worker.write("foreplan.toml", WORK);
-        let client = Project::empty().on(&proxy.url());
-        client.write("foreplan.toml", CLIENT);
-        let onlooker = Project::empty().on(&deployment.server.url());
-        onlooker.write("foreplan.toml", CLIENT);
+        let worker = work::worker(NOTED).on(&proxy.url());
+        // What nobody answers is soon over.
+        worker.write("foreplan.toml", &WORKER.replace("effect = ", "timeout = \"2s\"\neffect = "));
+        let (client, onlooker) = (work::client().on(&proxy.url()), deployment.of(work::client()));
         let agents = Project::empty().on(&proxy.url());
         let serving = serve(&agents, &["--roles", "planner,replanner,tracker"]);
         Self { deployment, worker, client, onlooker, _agents: (agents, serving), _proxy: proxy }
@@ -67,16 +45,9 @@ impl Site {
         serve(&self.worker, &["--roles", "executor"])
     }
 
-    fn submit(&self) {
-        let submitted = self.client.foreplan(&["run", "--detach"]);
-        assert_eq!(submitted.code, 0, "{submitted:?}");
-    }
-
     fn succeeds(&self) {
-        let watched = self.onlooker.foreplan(&["watch", "last", "--exit-status"]);
-        assert_eq!(watched.code, 0, "{watched:?}");
-        let verified = self.onlooker.foreplan(&["audit", "last", "--verify"]);
-        assert_eq!(verified.code, 0, "{verified:?}");
+        self.onlooker.ends(0);
+        self.onlooker.foreplan(&["audit", "last", "--verify"]).succeeded();
     }
 
     fn attempts(&self) -> Value {
@@ -159,7 +130,7 @@ fn a_lost_confirmation_neither_loses_nor_repeats_anything() {
     let lossy = Arc::new(Lossy::default());
     let site = Site::new(Arc::clone(&lossy));
     let _executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.succeeds();
     assert_eq!(site.attempts(), 1);
     assert_eq!(site.worker.read("done").lines().count(), 1, "the step was executed once");
@@ -213,7 +184,7 @@ fn a_refusal_without_a_reason_is_looked_into_and_the_entry_written_once() {
     let spurious = Arc::new(Spurious::default());
     let site = Site::new(Arc::clone(&spurious));
     let _executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.succeeds();
     assert_eq!(site.attempts(), 1, "nobody took the run over");
     assert!(spurious.refused.load(Ordering::Relaxed) >= 2, "entries were refused");
@@ -239,7 +210,7 @@ fn an_entry_asks_for_the_check_that_every_server_knows() {
     let headers = Arc::new(Headers::default());
     let site = Site::new(Arc::clone(&headers));
     let _executor = site.executor();
-    site.submit();
+    site.client.submit();
     site.succeeds();
     let headers = headers.0.lock().expect("no other panics");
     assert!(headers.len() > 2);
@@ -320,7 +291,7 @@ fn a_request_that_is_handed_out_no_more_is_noticed_and_kept() {
     // Killed, it is listed for a while: nobody takes its work back.
     site.executor().kill();
     let raw = Raw::connect(&site.deployment.server.url());
-    site.submit();
+    site.client.submit();
     for _ in 0..5 {
         raw.leave(POOL);
     }
