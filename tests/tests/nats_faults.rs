@@ -1,9 +1,15 @@
 //! What a deployment outlives: trackers that go, pools that are empty, steps that kill.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use foreplan_tests::{
-    Deployment, Project, Raw, Serving, serve, wait_until,
+    Alter, Altering, Deployment, Message, Project, Raw, Serving, done, serve, wait_until,
     work::{self, CLIENT, DONE, POOL},
 };
 use serde_json::{Value, json};
@@ -111,6 +117,40 @@ fn a_stopped_worker_that_answers_late_changes_nothing() {
     site.worker.write("go", "");
     wait_until("the late worker has answered", || site.raw.in_hand(&stopped.name).is_empty());
     assert_eq!(site.show(), ended);
+}
+
+/// Loses the first answer to a client: no server keeps one that nobody receives.
+#[derive(Default)]
+struct Deaf(AtomicBool);
+
+impl Alter for Deaf {
+    fn received(&self, message: &mut Message) -> bool {
+        message.payload != b"\"accepted\"" || self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_with_the_server_is_asked_for_again() {
+    let mut site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    let _executor = site.executor();
+    site.client.submit();
+    site.begins();
+    let deaf = Arc::new(Deaf::default());
+    let proxy = Altering::to(&site.deployment.server.url(), Arc::clone(&deaf));
+    let folder = Project::empty().on(&proxy.url());
+    let pausing = folder.start(&["pause", "last"]);
+    wait_until("the tracker has answered", || deaf.0.load(Ordering::Relaxed));
+    site.deployment.server.restart();
+    let paused = done(&pausing.wait_with_output().expect("it ends"));
+    assert_eq!(paused.code, 0, "it is paused already, and by this command: {paused:?}");
+
+    site.worker.write("go", "");
+    let resumed = site.client.foreplan(&["resume", "last", "--detach"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    site.client.ends(0);
+    let record = site.client.foreplan(&["audit", "last"]).stdout;
+    assert_eq!(record.matches("paused: ").count(), 1, "{record}");
 }
 
 #[test]

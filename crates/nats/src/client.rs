@@ -25,6 +25,9 @@ pub(crate) const REPLY_TO: &str = "Foreplan-Reply";
 /// How long a deployment may take to answer: a takeover lies within.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
+/// How long an answer may take before it is asked for again: it does not outlive a server that restarts.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
+
 /// How often a command is sent whose confirmation does not come.
 const TRIES: u32 = 3;
 
@@ -75,7 +78,8 @@ impl Client {
         Self { connection }
     }
 
-    /// Submits a run in somebody's name. Submitting it twice is one run.
+    /// Submits a run in somebody's name. Submitting it twice is one run, so that an answer that was lost
+    /// on its way is asked for again.
     ///
     /// # Errors
     ///
@@ -84,7 +88,8 @@ impl Client {
         self.ask(run, run.0, by, Input::Submit { spec, by: by.to_owned(), kept: Vec::new() }).await
     }
 
-    /// Sends a command. Sending it twice is one command.
+    /// Sends a command. Sending it twice is one command, so that an answer that was lost on its way is
+    /// asked for again.
     ///
     /// # Errors
     ///
@@ -107,10 +112,25 @@ impl Client {
         let bytes = frame.encode().map_err(|e| failed(e.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(REPLY_TO, inbox.as_str());
-        let message =
-            PublishMessage::build().payload(bytes.into()).headers(headers).message_id(id.to_string());
-        self.publish(self.connection.names.command(by, run), message).await?;
-        match tokio::time::timeout(ANSWER_WAIT, answers.next()).await {
+        let message = PublishMessage::build().payload(bytes.into()).headers(headers);
+        let subject = self.connection.names.command(by, run);
+        self.publish(subject.clone(), message.clone().message_id(id.to_string())).await?;
+        let answered = async {
+            let mut asked = 0;
+            loop {
+                if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, answers.next()).await {
+                    return answer;
+                }
+                // To the server another message, or it would be dropped; to the tracker the same command,
+                // which is answered again and carried out once.
+                asked += 1;
+                let again = message.clone().message_id(format!("{id}.{asked}"));
+                if let Err(error) = self.publish(subject.clone(), again).await {
+                    tracing::debug!(%error, "an answer could not be asked for again");
+                }
+            }
+        };
+        match tokio::time::timeout(ANSWER_WAIT, answered).await {
             Ok(Some(answer)) => serde_json::from_slice(&answer.payload).map_err(|e| failed(e.to_string())),
             Ok(None) => Err(failed("the connection has ended".to_owned())),
             Err(_) => Err(failed(format!(
