@@ -34,12 +34,9 @@ up:
     deploy/up.sh
 
 # Let a deployment of an earlier commit be upgraded to today's while a run is under way
-previous commit="HEAD~1":
-    rm -rf target/previous && git worktree prune && git worktree add --detach target/previous {{commit}}
-    cd target/previous && CARGO_TARGET_DIR=../previous-build cargo build -p foreplan
-    git worktree remove --force target/previous
-    cargo build -p foreplan
-    FOREPLAN_PREVIOUS="$PWD/target/previous-build/debug/foreplan" cargo test -p foreplan-tests --test upgrade -- --nocapture
+previous commit="":
+    FOREPLAN_PREVIOUS="$(sh tests/previous.sh {{commit}})" && export FOREPLAN_PREVIOUS && \
+        cargo build --workspace --bins && cargo test --workspace --test upgrade
 
 # Run one seed of the simulation (docs/simulation.md)
 sim seed:
