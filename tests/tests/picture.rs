@@ -23,6 +23,13 @@ const BARS: f64 = 640.0;
 /// What stays empty around all.
 const MARGIN: f64 = 12.0;
 
+/// The colour of names, and that of names and edges of what went wrong.
+const INK: &str = "#212529";
+const RED: &str = "#e03131";
+
+/// The status code of a span of something that went wrong.
+const ERROR: i64 = 2;
+
 /// Services and their colours, in the order of the legend.
 const COLOURS: [(&str, &str); 5] = [
     ("foreplan-tracker", "#4c6ef5"),
@@ -86,7 +93,7 @@ fn the_pictures_of_the_audit_trail_are_those_of_a_run_over_nats() {
     assert_eq!(plain(tree), plain(&shown.stdout), "run `just picture`");
     let drawing = std::fs::read_to_string(drawing).expect("the drawing");
     for row in &rows {
-        assert!(drawing.contains(&row.label()), "`{}` is not drawn: run `just picture`", row.label());
+        assert!(drawing.contains(&row.caption()), "`{}` is not drawn: run `just picture`", row.caption());
     }
 }
 
@@ -96,7 +103,7 @@ struct Row {
     name: String,
     step: Option<String>,
     attempt: Option<String>,
-    outcome: Option<String>,
+    is_error: bool,
     service: String,
     start: u64,
     end: u64,
@@ -111,8 +118,9 @@ impl Row {
         label
     }
 
-    fn is_bad(&self) -> bool {
-        self.outcome.as_deref().is_some_and(|o| !matches!(o, "succeeded" | "approved" | "adopted"))
+    /// Returns its name as it is drawn: in red if what it stands for went wrong.
+    fn caption(&self) -> String {
+        format!("fill=\"{}\">{}<", if self.is_error { RED } else { INK }, self.label())
     }
 }
 
@@ -143,7 +151,7 @@ fn under(parent: &str, depth: usize, spans: &[(String, Value)], rows: &mut Vec<R
             name: span["name"].as_str().expect("a name").to_owned(),
             step: attribute(span, "foreplan.step"),
             attempt: attribute(span, "foreplan.attempt"),
-            outcome: attribute(span, "foreplan.outcome"),
+            is_error: span["status"]["code"] == ERROR,
             service: service.clone(),
             start: nanos(span, "startTimeUnixNano"),
             end: nanos(span, "endTimeUnixNano"),
@@ -186,14 +194,13 @@ fn drawn(rows: &[Row]) -> String {
         let length = ((row.end - row.start) as f64 / whole * BARS).max(2.0);
         let colour = COLOURS.iter().find(|(service, _)| *service == row.service);
         let colour = colour.unwrap_or_else(|| panic!("{} has no colour", row.service)).1;
-        let edge = if row.is_bad() { " stroke=\"#e03131\" stroke-width=\"2\"" } else { "" };
+        let edge = if row.is_error { format!(" stroke=\"{RED}\" stroke-width=\"2\"") } else { String::new() };
         let (indent, baseline) = (MARGIN + 12.0 * row.depth as f64, y + 11.0);
-        let ink = if row.is_bad() { "#e03131" } else { "#212529" };
         let _ = writeln!(
             svg,
-            "<text x=\"{indent}\" y=\"{baseline}\" fill=\"{ink}\">{}</text>\
+            "<text x=\"{indent}\" y=\"{baseline}\" {}/text>\
              <rect x=\"{x:.1}\" y=\"{y}\" width=\"{length:.1}\" height=\"14\" rx=\"2\" fill=\"{colour}\"{edge}/>",
-            row.label()
+            row.caption()
         );
     }
     svg + "</svg>\n"
