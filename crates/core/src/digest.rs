@@ -14,6 +14,9 @@ use crate::id::{RunId, StepId, ToolName};
 #[schemars(with = "String")]
 pub struct Digest(pub [u8; 32]);
 
+/// What stands before the digits.
+const PREFIX: &str = "sha256:";
+
 impl Digest {
     /// Returns the key of a call: the same over all attempts of the same step with the same input.
     /// `occurrence` counts equal calls of one agent step, from 0.
@@ -54,7 +57,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
+        f.write_str(&String::from(*self))
     }
 }
 
@@ -74,7 +77,7 @@ impl FromStr for Digest {
 
     fn from_str(s: &str) -> Result<Self, InvalidDigest> {
         let mut bytes = [0; 32];
-        s.strip_prefix("sha256:")
+        s.strip_prefix(PREFIX)
             .and_then(|digits| hex::decode_to_slice(digits, &mut bytes).ok())
             .map(|()| Self(bytes))
             .ok_or_else(|| InvalidDigest(s.to_owned()))
@@ -91,7 +94,10 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.to_string()
+        let mut digits = [0; 64];
+        // There is room for two digits of each byte, and digits are text.
+        let _ = hex::encode_to_slice(digest.0, &mut digits);
+        [PREFIX, std::str::from_utf8(&digits).unwrap_or_default()].concat()
     }
 }
 

@@ -25,6 +25,9 @@ const LINKS_MAX: usize = 32;
 /// Events of one span. What is beyond is counted.
 pub(crate) const EVENTS_MAX: usize = 512;
 
+/// Attributes that most spans have at most.
+const ATTRIBUTES: usize = 24;
+
 /// Nanoseconds of a microsecond.
 const NANOS: u64 = 1_000;
 
@@ -107,6 +110,7 @@ impl Build {
             name: name.into(),
             kind: SpanKind::Internal as i32,
             flags: FLAGS,
+            attributes: Vec::with_capacity(ATTRIBUTES),
             ..Span::default()
         };
         Self { service, span }.text(semconv::RUN, run.to_string())
@@ -143,7 +147,7 @@ impl Build {
     }
 
     pub(crate) fn digest(self, key: &str, value: Option<Digest>) -> Self {
-        self.text_if(key, value.map(|digest| digest.to_string()))
+        self.text_if(key, value)
     }
 
     pub(crate) fn int(mut self, key: &str, value: u64) -> Self {
@@ -239,7 +243,7 @@ impl Build {
         let built = self
             .int(semconv::SEQ_FIRST, first)
             .int(semconv::SEQ_LAST, closing.seq)
-            .text(semconv::HASH, closing.hash.to_string());
+            .text(semconv::HASH, closing.hash);
         let Self { service, mut span } = built;
         if !redact.is_empty() {
             clean(&mut span, redact);
