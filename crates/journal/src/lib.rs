@@ -36,7 +36,7 @@ pub use memory::MemoryJournal;
 pub use payloads::{FilePayloads, MemoryPayloads};
 pub use process::{ProcessLock, Processes};
 pub use record::{Head, NewRun, Progress, RunFilter, RunRecord};
-pub use run_store::{Behind, Claim, Outcome, Pruned, RunStore, Stats};
+pub use run_store::{Behind, Claim, Forward, Hashed, Outcome, Pruned, RunStore, Stats};
 pub use sqlite::{Options, SqliteJournal, SyncMode};
 pub use store::Store;
 

@@ -1,6 +1,8 @@
 //! What carrying runs on needs beside their journals: owners, an inbox, groups, and upkeep.
 
-use foreplan_core::{digest::Digest, id::RunId, input::Command, time::Timestamp};
+use std::sync::Arc;
+
+use foreplan_core::{digest::Digest, event::Entry, id::RunId, input::Command, time::Timestamp};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
@@ -112,6 +114,24 @@ pub trait RunStore: Journal {
         })
     }
 
+    /// Returns the entries of some runs, of each from a sequence on, with the hashes of their stored
+    /// bytes: verified as [`Journal::read`] does, in the order in which they are asked for.
+    fn hashed(&self, wanted: Vec<(RunId, u64)>) -> BoxFuture<'_, Vec<Result<Vec<Hashed>, Error>>> {
+        Box::pin(async move {
+            let mut read = Vec::with_capacity(wanted.len());
+            for (run, from) in wanted {
+                let one = async {
+                    let entries = self.read(run, from).await?;
+                    // Entries that come meanwhile have their turn later.
+                    let hashes = self.hashes(run, from).await?;
+                    Ok(entries.into_iter().zip(hashes).collect())
+                };
+                read.push(one.await);
+            }
+            read
+        })
+    }
+
     /// Returns how many of a run's entries a place that traces go to has. A store that does not keep
     /// this says 0: everything is sent again, with the same bytes.
     ///
@@ -138,6 +158,39 @@ pub trait RunStore: Journal {
         Box::pin(async { Ok(false) })
     }
 
+    /// Returns how many entries of each of some runs a place has, as [`RunStore::cursor`] does.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn cursors<'a>(&'a self, sink: &'a str, runs: &'a [RunId]) -> BoxFuture<'a, Result<Vec<u64>, Error>> {
+        Box::pin(async move {
+            let mut cursors = Vec::with_capacity(runs.len());
+            for run in runs {
+                cursors.push(self.cursor(sink, *run).await?);
+            }
+            Ok(cursors)
+        })
+    }
+
+    /// Moves the cursors of some runs, each as [`RunStore::advance`] does. A run that is gone is passed
+    /// over.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    fn advance_all<'a>(&'a self, sink: &'a str, moves: Vec<Forward>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            for Forward { run, from, to } in moves {
+                match self.advance(sink, run, from, to).await {
+                    Ok(_) | Err(Error::NoRun(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Returns runs of which a place lacks entries, oldest first.
     ///
     /// # Errors
@@ -160,6 +213,20 @@ pub trait RunStore: Journal {
     ///
     /// If the store cannot be read.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, Error>>;
+}
+
+/// An entry, with the hash of its stored bytes.
+pub type Hashed = (Arc<Entry>, Digest);
+
+/// How far a place that traces go to has come with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The run.
+    pub run: RunId,
+    /// How many entries the place had.
+    pub from: u64,
+    /// How many it has.
+    pub to: u64,
 }
 
 /// A run of which a place that traces go to lacks entries.

@@ -23,19 +23,16 @@ use foreplan_core::{
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::{
-    Behind, Claim, Error, FilePayloads, Head, Journal, NewRun, Outcome, Progress, Pruned, Report, RunFilter,
-    RunRecord, RunStore, Stats, Stored,
-    chain::{self, Fault, Part},
-    process::Processes,
-    record::plain_suffix,
+    Behind, Claim, Error, FilePayloads, Forward, Hashed, Journal, NewRun, Outcome, Progress, Pruned, Report,
+    RunFilter, RunRecord, RunStore, Stats, Stored, chain, process::Processes, record::plain_suffix,
 };
 
 mod cursors;
+mod entries;
 mod heads;
 mod inbox;
 mod reader;
@@ -44,6 +41,7 @@ mod schema;
 mod upkeep;
 mod writer;
 
+use entries::Found;
 use heads::{Append, Create, Write};
 use reader::Readers;
 use writer::Writer;
@@ -153,28 +151,41 @@ impl SqliteJournal {
         Ok(Prepared { run, seq: entry.seq, body, progress, command })
     }
 
-    async fn entries(&self, run: RunId, from: u64) -> Result<(Vec<Stored>, Option<Stored>, Head), Error> {
-        let read = self.readers.run("a run is read", move |conn| {
-            let head = conn
-                .prepare_cached(
-                    "select h.id, h.seq, h.hash from runs r join heads h on h.id = r.id where r.run = ?1",
-                )?
-                .query_row([run.0.as_bytes()], |row| {
-                    Ok((row.get::<_, i64>(0)?, Head { seq: row.get(1)?, hash: Some(Digest(row.get(2)?)) }))
-                })
-                .optional()?;
-            let Some((id, head)) = head else { return Ok(None) };
-            let mut stored: Vec<Stored> = conn
-                .prepare_cached(
-                    "select seq, hash, bytes from entries where run = ?1 and seq >= ?2 order by seq",
-                )?
-                .query_map(params![id, from.saturating_sub(1)], rows::stored)?
-                .collect::<rusqlite::Result<_>>()?;
-            let before =
-                (from > 0 && stored.first().is_some_and(|s| s.seq + 1 == from)).then(|| stored.remove(0));
-            Ok(Some((stored, before, head)))
+    async fn found(&self, run: RunId) -> Result<Found, Error> {
+        let found = self.readers.run("a run is read", move |conn| entries::find(conn, run, 0)).await?;
+        found.ok_or(Error::NoRun(run))
+    }
+
+    /// Returns entries with the hashes of their bytes: what SQLite says, and what becomes of it, on one
+    /// thread that may block.
+    async fn decoded(&self, wanted: Vec<(RunId, u64)>) -> Result<Vec<Result<Vec<Hashed>, Error>>, Error> {
+        let decoded = self.readers.run("runs are read", move |conn| {
+            let one = |(run, from)| {
+                let found = entries::find(conn, run, from)?.ok_or(Error::NoRun(run));
+                Ok((run, found.and_then(|found| entries::decode(run, &found))))
+            };
+            wanted.into_iter().map(one).collect::<rusqlite::Result<Vec<_>>>()
         });
-        read.await?.ok_or(Error::NoRun(run))
+        let mut read = Vec::new();
+        for (run, entries) in decoded.await? {
+            read.push(match entries {
+                Ok(entries) => self.complete(run, entries).await,
+                Err(error) => Err(error),
+            });
+        }
+        Ok(read)
+    }
+
+    async fn complete(
+        &self,
+        run: RunId,
+        decoded: Vec<(u64, chain::Decoded, Digest)>,
+    ) -> Result<Vec<Hashed>, Error> {
+        let mut entries = Vec::with_capacity(decoded.len());
+        for (seq, one, hash) in decoded {
+            entries.push((chain::complete(run, seq, one, &self.payloads).await?, hash));
+        }
+        Ok(entries)
     }
 
     async fn records(
@@ -239,23 +250,8 @@ impl Journal for SqliteJournal {
 
     fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, Error>> {
         Box::pin(async move {
-            let (stored, before, head) = self.entries(run, from).await?;
-            let decoded = tokio::task::spawn_blocking(move || {
-                let part = Part { from, before: before.map(|s| s.hash), stored: &stored, head };
-                if let Some(Fault { seq, reason }) = chain::first_fault(part) {
-                    return Err(Error::Corrupt { run, seq, reason });
-                }
-                stored
-                    .iter()
-                    .map(|one| Ok((one.seq, chain::decode(run, one)?)))
-                    .collect::<Result<Vec<_>, _>>()
-            });
-            let decoded = decoded.await.map_err(|e| Error::store("a run is read", e))??;
-            let mut entries = Vec::with_capacity(decoded.len());
-            for (seq, one) in decoded {
-                entries.push(chain::complete(run, seq, one, &self.payloads).await?);
-            }
-            Ok(entries)
+            let read = self.decoded(vec![(run, from)]).await?.pop();
+            Ok(read.unwrap_or(Err(Error::NoRun(run)))?.into_iter().map(|(entry, _)| entry).collect())
         })
     }
 
@@ -362,13 +358,13 @@ impl RunStore for SqliteJournal {
     }
 
     fn export(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
-        Box::pin(async move { Ok(self.entries(run, 0).await?.0) })
+        Box::pin(async move { Ok(self.found(run).await?.stored) })
     }
 
     fn verify(&self, run: RunId) -> BoxFuture<'_, Result<Report, Error>> {
         Box::pin(async move {
-            let (stored, _, head) = self.entries(run, 0).await?;
-            Ok(Report::of(run, &stored, head))
+            let found = self.found(run).await?;
+            Ok(Report::of(run, &found.stored, found.head))
         })
     }
 
@@ -392,6 +388,36 @@ impl RunStore for SqliteJournal {
         Box::pin(async move {
             let work = move |conn: &rusqlite::Connection| cursors::advance(conn, &sink, run, from, to);
             self.writer()?.run("a cursor is moved", work).await
+        })
+    }
+
+    fn hashed(&self, wanted: Vec<(RunId, u64)>) -> BoxFuture<'_, Vec<Result<Vec<Hashed>, Error>>> {
+        Box::pin(async move {
+            let runs = wanted.len();
+            match self.decoded(wanted).await {
+                Ok(read) => read,
+                Err(error) => (0..runs).map(|_| Err(error.again())).collect(),
+            }
+        })
+    }
+
+    fn cursors<'a>(&'a self, sink: &'a str, runs: &'a [RunId]) -> BoxFuture<'a, Result<Vec<u64>, Error>> {
+        let (sink, runs) = (sink.to_owned(), runs.to_vec());
+        Box::pin(self.readers.run("cursors are read", move |conn| {
+            runs.iter().map(|run| cursors::cursor(conn, &sink, *run)).collect()
+        }))
+    }
+
+    fn advance_all<'a>(&'a self, sink: &'a str, moves: Vec<Forward>) -> BoxFuture<'a, Result<(), Error>> {
+        let sink = sink.to_owned();
+        Box::pin(async move {
+            let work = move |conn: &rusqlite::Connection| {
+                for Forward { run, from, to } in moves {
+                    cursors::advance(conn, &sink, run, from, to)?;
+                }
+                Ok(())
+            };
+            self.writer()?.run("cursors are moved", work).await
         })
     }
 

@@ -6,13 +6,15 @@ mod support;
 use std::sync::Arc;
 
 use foreplan_core::{
+    id::RunId,
     input::{CommandKind, Input},
     time::Timestamp,
     view::{Status, WaitKind},
 };
-use foreplan_journal::{Claim, Error, NewRun, Outcome, Progress, Pruned, RunFilter};
+use foreplan_journal::{Claim, Error, Forward, NewRun, Outcome, Progress, Pruned, RunFilter};
 use serde_json::json;
 use support::*;
+use uuid::Uuid;
 
 #[tokio::test]
 async fn what_was_appended_is_read_from_any_sequence_on() {
@@ -298,5 +300,28 @@ async fn hashes_are_those_of_the_stored_bytes() {
         let stored: Vec<_> = journal.export(run).await.unwrap().iter().map(|s| s.hash).collect();
         assert_eq!(journal.hashes(run, 0).await.unwrap(), stored, "{name}");
         assert_eq!(journal.hashes(run, 2).await.unwrap(), stored[2..], "{name}");
+        let other = write_run(journal.as_ref(), 2).await;
+        let wanted = vec![(run, 2), (RunId(Uuid::nil()), 0), (other, 0)];
+        let read = journal.hashed(wanted).await;
+        let entries = |read: &[foreplan_journal::Hashed]| -> Vec<_> {
+            read.iter().map(|(entry, hash)| (entry.seq, *hash)).collect()
+        };
+        assert_eq!(entries(read[0].as_ref().unwrap()), [(2, stored[2]), (3, stored[3])], "{name}");
+        assert!(matches!(read[1], Err(Error::NoRun(_))), "{name}");
+        assert_eq!(read[2].as_ref().unwrap().len(), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn cursors_of_many_runs_move_together_and_a_run_that_is_gone_holds_up_none() {
+    for (name, journal) in stores().all {
+        let [first, second] = [write_run(journal.as_ref(), 3).await, write_run(journal.as_ref(), 2).await];
+        assert!(journal.advance("file", second, 0, 1).await.unwrap(), "{name}");
+        let gone = RunId(Uuid::nil());
+        let moves = [(first, 0, 3), (gone, 0, 1), (second, 0, 2)];
+        let moves = moves.map(|(run, from, to)| Forward { run, from, to }).to_vec();
+        journal.advance_all("file", moves).await.unwrap();
+        let cursors = journal.cursors("file", &[second, first, gone]).await.unwrap();
+        assert_eq!(cursors, [1, 3, 0], "{name}: one that was moved meanwhile stays");
     }
 }

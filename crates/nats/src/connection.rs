@@ -132,6 +132,11 @@ impl Connection {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Returns whether the server is at least of this version.
+    pub(crate) fn is_at_least(&self, wanted: (u32, u32, u32)) -> bool {
+        version(&self.client.server_info().version).is_some_and(|found| found >= wanted)
+    }
+
     /// Sends what is not sent yet and ends the connection.
     pub async fn close(&self) {
         if let Err(error) = self.client.drain().await {

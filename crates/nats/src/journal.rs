@@ -14,14 +14,14 @@ use async_nats::jetstream::{
 };
 use foreplan_core::{digest::Digest, event::Entry, id::RunId};
 use foreplan_journal::{
-    Error, Head, Journal, NewRun, Progress, RunFilter, RunRecord, Stored, chain as entries,
+    Error, Hashed, Head, Journal, NewRun, Progress, RunFilter, RunRecord, Stored, chain as entries,
 };
 use foreplan_protocol::wire::shard;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::{
-    Connection, NatsPayloads,
+    Connection, NatsPayloads, direct,
     error::chain,
     index,
     read::{self, Wanted},
@@ -224,7 +224,8 @@ impl Inner {
         }))
     }
 
-    async fn read(&self, run: RunId, from: u64) -> Result<Vec<Arc<Entry>>, Error> {
+    /// Returns a run's entries from `from` on, with the hashes of their stored bytes.
+    pub(crate) async fn read(&self, run: RunId, from: u64) -> Result<Vec<Hashed>, Error> {
         let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(|e| self.unreadable(e))?
         else {
             return Err(Error::NoRun(run));
@@ -234,11 +235,8 @@ impl Inner {
             return Ok(Vec::new());
         }
         let known = self.known.lock().get(&run).cloned().filter(|known| known.seq + 1 == from);
-        let policy = match &known {
-            Some(known) => DeliverPolicy::ByStartSequence { start_sequence: known.sequence + 1 },
-            None => DeliverPolicy::All,
-        };
-        let stored = self.stored(run, policy, last.sequence).await?;
+        let start = known.as_ref().map_or(0, |known| known.sequence + 1);
+        let stored = self.stored(run, start, last.sequence).await?;
         let found = match known {
             Some(known) => {
                 let part = entries::Part { from, before: Some(known.hash), stored: &stored, head };
@@ -247,7 +245,8 @@ impl Inner {
             None => entries::read(run, &stored, head, &self.payloads).await?,
         };
         self.remember(run, &last.headers, head, last.sequence);
-        Ok(found.into_iter().filter(|entry| entry.seq >= from).collect())
+        let hashed = found.into_iter().zip(stored.iter().map(|one| one.hash));
+        Ok(hashed.filter(|(entry, _)| entry.seq >= from).collect())
     }
 
     fn remember(&self, run: RunId, headers: &async_nats::HeaderMap, head: Head, sequence: u64) {
@@ -261,22 +260,34 @@ impl Inner {
         known.insert(run, Known { seq: head.seq, hash, sequence, run: header, has_ended });
     }
 
-    /// Returns the entries of a run as they are kept, up to a sequence of the stream.
-    pub(crate) async fn stored(
-        &self,
-        run: RunId,
-        from: DeliverPolicy,
-        until: u64,
-    ) -> Result<Vec<Stored>, Error> {
-        let wanted = Wanted { subject: self.subject(run), from, headers_only: false, until: Some(until) };
-        let read = read::read(&self.runs, wanted).await.map_err(|e| self.unreadable(e))?;
-        read.into_iter()
+    /// Returns the entries of a run as they are kept, between two sequences of the stream.
+    pub(crate) async fn stored(&self, run: RunId, from: u64, until: u64) -> Result<Vec<Stored>, Error> {
+        let read = self.messages(self.subject(run), from, until).await;
+        read.map_err(|e| self.unreadable(e))?
+            .into_iter()
             .filter(|one| one.sequence <= until)
             .map(|one| {
                 let (seq, hash) = index::head(&one.headers).ok_or_else(|| headless(run))?;
                 Ok(Stored { seq, bytes: one.payload, hash })
             })
             .collect()
+    }
+
+    async fn messages(
+        &self,
+        subject: String,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<read::Read>, crate::Error> {
+        let name = &self.runs.cached_info().config.name;
+        if let Some(read) = direct::read(&self.connection, name, &subject, (from, until)).await? {
+            return Ok(read);
+        }
+        let from = match from {
+            0 => DeliverPolicy::All,
+            start_sequence => DeliverPolicy::ByStartSequence { start_sequence },
+        };
+        read::read(&self.runs, Wanted { subject, from, headers_only: false, until: Some(until) }).await
     }
 
     /// Returns what the index knows of all runs.
@@ -368,7 +379,10 @@ impl Journal for NatsJournal {
     }
 
     fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, Error>> {
-        Box::pin(self.inner.read(run, from))
+        Box::pin(async move {
+            let read = self.inner.read(run, from).await?;
+            Ok(read.into_iter().map(|(entry, _)| entry).collect())
+        })
     }
 
     fn find(&self, run: RunId) -> BoxFuture<'_, Result<Option<RunRecord>, Error>> {

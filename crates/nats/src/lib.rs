@@ -21,6 +21,7 @@ mod bus;
 mod client;
 mod connection;
 mod cursors;
+mod direct;
 mod error;
 mod hands;
 mod index;

@@ -3,9 +3,10 @@
 //! Here nobody claims a run: its shard's tracker carries it on, and commands go there by
 //! [`Client`](crate::Client).
 
-use async_nats::jetstream::consumer::DeliverPolicy;
 use foreplan_core::{id::RunId, input::Command, time::Timestamp};
-use foreplan_journal::{Claim, Error, Head, Outcome, Pruned, Report, RunRecord, RunStore, Stats, Stored};
+use foreplan_journal::{
+    Claim, Error, Hashed, Head, Outcome, Pruned, Report, RunRecord, RunStore, Stats, Stored,
+};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
@@ -82,7 +83,7 @@ impl RunStore for NatsJournal {
                 .await
                 .map_err(|e| self.inner.unreadable(e))?;
             let last = last.ok_or(Error::NoRun(run))?;
-            self.inner.stored(run, DeliverPolicy::All, last.sequence).await
+            self.inner.stored(run, 0, last.sequence).await
         })
     }
 
@@ -102,6 +103,11 @@ impl RunStore for NatsJournal {
         from: u64,
     ) -> BoxFuture<'_, Result<Vec<foreplan_core::digest::Digest>, Error>> {
         Box::pin(self.inner.hashes(run, from))
+    }
+
+    fn hashed(&self, wanted: Vec<(RunId, u64)>) -> BoxFuture<'_, Vec<Result<Vec<Hashed>, Error>>> {
+        let read = wanted.into_iter().map(|(run, from)| self.inner.read(run, from));
+        Box::pin(futures::future::join_all(read))
     }
 
     fn cursor<'a>(&'a self, sink: &'a str, run: RunId) -> BoxFuture<'a, Result<u64, Error>> {

@@ -9,6 +9,9 @@
 //!                       ▲                                             │
 //!                       └──────── after a pause, if the sink is down ─┘
 //! ```
+//!
+//! Some runs go together, so that they cost one look at the store, one wait for the disk and one
+//! commit of their cursors.
 
 mod sending;
 mod source;
@@ -23,7 +26,7 @@ use foreplan_core::id::RunId;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-pub use source::{Lag, Source, SourceError};
+pub use source::{Lag, Move, Source, SourceError};
 
 use crate::{Options, Sink};
 use sending::Sending;
@@ -31,14 +34,21 @@ use sending::Sending;
 /// Runs of earlier processes that one process catches up with at once; the next ones follow.
 const BACKLOG_MAX: usize = 256;
 
+/// Runs that go together: enough to share what they cost, few enough that an exporter works for some
+/// milliseconds only before it rests.
+const TOGETHER_MAX: usize = 16;
+
+/// Once no run has written anything for so long, nobody is kept waiting: an exporter rests no longer.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// How fast an exporter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// How long entries are gathered before they are sent: a run that goes on is exported this often at
     /// most, whatever it writes.
     pub gather: Duration,
-    /// How many times as long as it worked an exporter rests: runs go first. A burst is sent when it is
-    /// over, and what is not sent yet is a lag.
+    /// How many times as long as it worked an exporter rests while runs go on: they go first. A burst is
+    /// sent when it is over, and what is not sent yet is a lag.
     pub rest: u32,
     /// The first pause after a sink was down; each further one is twice as long.
     pub pause_min: Duration,
@@ -52,7 +62,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             gather: Duration::from_millis(500),
-            rest: 20,
+            rest: 40,
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(60),
             refused: Duration::from_secs(5 * 60),
@@ -111,8 +121,13 @@ struct Waiting {
     backlog: VecDeque<RunId>,
     /// Whether the store is to be asked for more of them.
     reload: bool,
-    busy: bool,
+    /// Runs that are being exported.
+    in_hand: usize,
+    /// Whether the store is being asked.
+    asks: bool,
     hurry: bool,
+    /// When a run last had news.
+    told: Option<Instant>,
     stats: ExporterStats,
 }
 
@@ -194,6 +209,9 @@ impl Waiting {
     }
 
     fn push_all(&mut self, runs: &[RunId]) -> bool {
+        if !runs.is_empty() {
+            self.told = Some(Instant::now());
+        }
         runs.iter().filter(|run| self.push(**run)).count() > 0
     }
 
@@ -204,30 +222,82 @@ impl Waiting {
             let (_, run) = self.refused.swap_remove(at);
             self.push(run);
         }
-        if let Some(run) = self.runs.pop_front() {
-            self.known.remove(&run);
-            return Next::Run(run);
+        if !self.runs.is_empty() {
+            let runs: Vec<RunId> = self.runs.drain(..self.runs.len().min(TOGETHER_MAX)).collect();
+            for run in &runs {
+                self.known.remove(run);
+            }
+            return Next::Runs(runs);
         }
         if !self.gathering.is_empty() {
             return Next::Gather;
         }
-        self.backlog.pop_front().map_or(Next::Nothing, Next::Run)
+        let some = self.backlog.len().min(TOGETHER_MAX);
+        if some == 0 { Next::Nothing } else { Next::Runs(self.backlog.drain(..some).collect()) }
+    }
+
+    /// Returns until when an exporter rests that may rest until `end`.
+    fn rests_until(&self, end: Instant) -> Option<Instant> {
+        let until = self.told.map_or(end, |told| end.min(told + QUIET));
+        (!self.hurry && until > Instant::now()).then_some(until)
+    }
+
+    /// Keeps what came of a run. Returns a pause if the sink is down.
+    fn note(&mut self, run: RunId, exported: Exported, sink: &str, pace: Pace) -> Option<Option<Duration>> {
+        match exported {
+            Exported::All(spans) => {
+                self.stats.spans += spans;
+                self.stats.failing = None;
+                if self.refused.is_empty() {
+                    self.stats.refused = None;
+                    self.stats.unreadable = None;
+                }
+                None
+            }
+            Exported::Refused(why) => {
+                tracing::warn!(%run, sink, why, "spans were refused; they stay in the journal and are sent again later");
+                self.stats.failures += 1;
+                self.stats.refused = Some(why);
+                self.refused.push((Instant::now() + pace.refused, run));
+                None
+            }
+            Exported::Unreadable(why) => {
+                tracing::warn!(%run, sink, why, "no spans are made of a damaged journal");
+                self.stats.unreadable = Some(why);
+                self.refused.push((Instant::now() + pace.refused, run));
+                None
+            }
+            Exported::Down(why, after) => {
+                if self.stats.failing.is_none() {
+                    tracing::warn!(
+                        sink,
+                        why,
+                        "the sink takes no spans; they stay in the journal until it does"
+                    );
+                }
+                self.stats.failures += 1;
+                self.stats.failing = Some(why);
+                self.push(run);
+                Some(after)
+            }
+            Exported::Untried => {
+                self.push(run);
+                None
+            }
+        }
     }
 
     fn stats(&self) -> ExporterStats {
-        let waiting = self.runs.len()
-            + self.gathering.len()
-            + self.backlog.len()
-            + self.refused.len()
-            + usize::from(self.busy);
+        let waiting =
+            self.runs.len() + self.gathering.len() + self.backlog.len() + self.refused.len() + self.in_hand;
         ExporterStats { runs_behind: waiting as u64, ..self.stats.clone() }
     }
 }
 
 /// What a lane does next.
 enum Next {
-    /// It exports a run.
-    Run(RunId),
+    /// It exports runs: at least one.
+    Runs(Vec<RunId>),
     /// It lets some time pass, and then exports what it was told of.
     Gather,
     /// It waits.
@@ -244,6 +314,8 @@ enum Exported {
     Refused(String),
     /// The run's journal gives none.
     Unreadable(String),
+    /// Another run has shown that the sink is down.
+    Untried,
 }
 
 impl Lane {
@@ -253,11 +325,11 @@ impl Lane {
             let next = {
                 let mut state = self.state.lock();
                 let next = state.next();
-                state.busy = matches!(next, Next::Run(_));
+                state.in_hand = if let Next::Runs(runs) = &next { runs.len() } else { 0 };
                 next
             };
-            let run = match next {
-                Next::Run(run) => run,
+            let runs = match next {
+                Next::Runs(runs) => runs,
                 Next::Gather => {
                     self.gather(pace.gather).await;
                     continue;
@@ -265,16 +337,16 @@ impl Lane {
                 Next::Nothing => {
                     if !self.reload(&sending).await {
                         self.done.notify_waiters();
-                        self.rest().await;
+                        self.wait().await;
                     }
                     continue;
                 }
             };
-            let (exported, worked) = sending.export(run).await;
-            match self.note(run, exported, sending.sink_name(), pace) {
+            let (exported, worked) = sending.export(&runs).await;
+            match self.note(exported, sending.sink_name(), pace) {
                 None => {
                     pause = pace.pause_min;
-                    self.linger(worked * pace.rest).await;
+                    self.rest(worked * pace.rest).await;
                 }
                 Some(after) => {
                     self.done.notify_waiters();
@@ -292,11 +364,11 @@ impl Lane {
             if !std::mem::take(&mut state.reload) {
                 return false;
             }
-            state.busy = true;
+            state.asks = true;
         }
         let found = sending.behind(BACKLOG_MAX).await;
         let mut state = self.state.lock();
-        state.busy = false;
+        state.asks = false;
         let is_full = found.len() == BACKLOG_MAX;
         let refused: HashSet<RunId> = state.refused.iter().map(|(_, run)| *run).collect();
         state.backlog = found.into_iter().filter(|run| !refused.contains(run)).collect();
@@ -304,70 +376,44 @@ impl Lane {
         !state.backlog.is_empty()
     }
 
-    /// Keeps what came of a run. Returns a pause if the sink is down.
-    fn note(&self, run: RunId, exported: Exported, sink: &str, pace: Pace) -> Option<Option<Duration>> {
+    /// Keeps what came of runs. Returns a pause if the sink is down.
+    fn note(&self, exported: Vec<(RunId, Exported)>, sink: &str, pace: Pace) -> Option<Option<Duration>> {
         let mut state = self.state.lock();
-        state.busy = false;
-        match exported {
-            Exported::All(spans) => {
-                state.stats.spans += spans;
-                state.stats.failing = None;
-                if state.refused.is_empty() {
-                    state.stats.refused = None;
-                    state.stats.unreadable = None;
-                }
-                None
-            }
-            Exported::Refused(why) => {
-                tracing::warn!(%run, sink, why, "spans were refused; they stay in the journal and are sent again later");
-                state.stats.failures += 1;
-                state.stats.refused = Some(why);
-                state.refused.push((Instant::now() + pace.refused, run));
-                None
-            }
-            Exported::Unreadable(why) => {
-                tracing::warn!(%run, sink, why, "no spans are made of a damaged journal");
-                state.stats.unreadable = Some(why);
-                state.refused.push((Instant::now() + pace.refused, run));
-                None
-            }
-            Exported::Down(why, after) => {
-                if state.stats.failing.is_none() {
-                    tracing::warn!(
-                        sink,
-                        why,
-                        "the sink takes no spans; they stay in the journal until it does"
-                    );
-                }
-                state.stats.failures += 1;
-                state.stats.failing = Some(why);
-                state.push(run);
-                Some(after)
-            }
+        state.in_hand = 0;
+        let mut pause = None;
+        for (run, exported) in exported {
+            pause = pause.or(state.note(run, exported, sink, pace));
         }
+        pause
     }
 
-    /// Lets some time pass, unless somebody is in a hurry.
-    async fn linger(&self, time: Duration) {
-        if self.state.lock().hurry {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            () = self.hurry.notified() => {}
+    /// Lets runs go first for some time: no longer than they go on, and than somebody can wait.
+    async fn rest(&self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            let Some(until) = self.state.lock().rests_until(end) else { return };
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                () = self.hurry.notified() => return,
+            }
         }
     }
 
     /// Waits a little, so that one batch takes several entries.
     async fn gather(&self, time: Duration) {
-        self.linger(time).await;
+        if !self.state.lock().hurry {
+            tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = self.hurry.notified() => {}
+            }
+        }
         let mut state = self.state.lock();
         let gathered = std::mem::take(&mut state.gathering);
         state.runs.extend(gathered);
     }
 
     /// Waits for something to do.
-    async fn rest(&self) {
+    async fn wait(&self) {
         let refused = self.state.lock().refused.iter().map(|(until, _)| *until).min();
         let again = async {
             match refused {
@@ -391,7 +437,8 @@ impl Lane {
             {
                 let state = self.state.lock();
                 let is_told = !state.runs.is_empty() || !state.gathering.is_empty();
-                let left = is_told || !state.backlog.is_empty() || state.reload || state.busy;
+                let is_busy = state.in_hand > 0 || state.asks;
+                let left = is_told || !state.backlog.is_empty() || state.reload || is_busy;
                 if state.stats.failing.is_some() || !left {
                     return !left && state.refused.is_empty();
                 }

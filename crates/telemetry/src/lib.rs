@@ -39,7 +39,7 @@ pub use batch::{Batch, to_json};
 #[cfg(feature = "otlp")]
 pub use debug::DebugSpans;
 pub use debug::join;
-pub use exporter::{Exporter, ExporterStats, Lag, Pace, Source, SourceError};
+pub use exporter::{Exporter, ExporterStats, Lag, Move, Pace, Source, SourceError};
 pub use file::FileSink;
 #[cfg(feature = "otlp")]
 pub use otlp::{OtlpSink, Settings as OtlpSettings};

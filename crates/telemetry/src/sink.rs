@@ -19,7 +19,7 @@ pub trait Sink: Send + Sync + 'static {
         false
     }
 
-    /// Takes a batch. When this returns, every span of it is kept.
+    /// Takes a batch. Every span of it is kept once [`Sink::settle`] has returned.
     ///
     /// # Cancel safety
     ///
@@ -29,6 +29,15 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// If any span of it may not be kept.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SendError>>;
+
+    /// Returns once what it took is kept: a sink that keeps each batch at once has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If any span of what was taken before may not be kept: all of it is sent again.
+    fn settle(&self) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Why a batch may not be kept.

@@ -18,6 +18,7 @@ use ractor::{ActorRef, rpc::CallResult};
 use tokio::sync::{broadcast, watch};
 
 use crate::{
+    news::News,
     perform::progress,
     shared::{Progress, Shared},
     supervisor::Order,
@@ -204,6 +205,13 @@ impl TrackerHandle {
     #[must_use]
     pub fn progress(&self) -> broadcast::Receiver<Progress> {
         self.shared.progress.subscribe()
+    }
+
+    /// Returns which runs get entries from now on, for the one who asks now and then: what one takes
+    /// another does not hear of.
+    #[must_use]
+    pub fn news(&self) -> Arc<News> {
+        Arc::clone(self.shared.news.get_or_init(Arc::default))
     }
 
     /// Starts nothing more; results of what is in flight are still recorded.

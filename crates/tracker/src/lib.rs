@@ -19,6 +19,7 @@ mod context;
 mod fork;
 mod handle;
 mod judge;
+mod news;
 mod outcome;
 mod perform;
 mod proposal;
@@ -31,6 +32,7 @@ mod working;
 
 pub use children::Children;
 pub use handle::{CommandError, Standing, SubmitError, TrackerHandle, Watch};
+pub use news::News;
 pub use outcome::{question, result};
 pub use proposal::{Planning, propose};
 pub use shared::{Clock, Deps, Inventories, Progress};

@@ -62,6 +62,9 @@ pub(crate) struct Origin {
 impl Shared {
     /// Tells those who watch.
     pub(crate) fn tell(&self, run: &Run, entry: Arc<Entry>) {
+        if let Some(news) = self.news.get() {
+            news.tell(run.id());
+        }
         if self.progress.receiver_count() > 0 {
             let _ = self.progress.send(Progress { run: run.id(), entry, status: run.status() });
         }

@@ -1,7 +1,7 @@
 //! What all actors of a tracker share.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use foreplan_core::{event::Entry, id::RunId, time::Timestamp, tool::Inventory, v
 use foreplan_journal::{Journal, Payloads};
 use tokio::sync::broadcast;
 
-use crate::{children::Children, timers::Timers};
+use crate::{children::Children, news::News, timers::Timers};
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) active_runs_max: usize,
     pub(crate) timers: Timers,
     pub(crate) progress: broadcast::Sender<Progress>,
+    /// Made for who asks for it.
+    pub(crate) news: OnceLock<Arc<News>>,
     pub(crate) proposals: crate::proposal::Proposals,
     pub(crate) standings: crate::handle::Standings,
     /// Whether runs move between this tracker and others: see [`crate::TrackerHandle::share`].
@@ -78,6 +80,7 @@ impl Shared {
             active_runs_max: deps.active_runs_max,
             timers: Timers::default(),
             progress: broadcast::channel(PROGRESS_BACKLOG).0,
+            news: OnceLock::new(),
             proposals: crate::proposal::Proposals::default(),
             standings: crate::handle::Standings::default(),
             is_shared: AtomicBool::new(false),

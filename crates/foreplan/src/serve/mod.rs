@@ -255,8 +255,7 @@ impl Service {
                 if !options.traces.sinks.is_empty() {
                     let store =
                         Store::shared(Arc::new(journal.clone()), Arc::new(journal.payloads().clone()));
-                    self.trail =
-                        Some(Arc::new(Trail::begin(&store, tracker.progress(), options.traces.clone())));
+                    self.trail = Some(Arc::new(Trail::begin(&store, tracker.news(), options.traces.clone())));
                 }
                 self.counted = Some(counted);
                 let desk = desk::Desk::new(tracker.clone(), journal.clone());

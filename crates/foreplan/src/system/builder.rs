@@ -330,7 +330,7 @@ impl Builder {
         let inbox = tokio::spawn(drive::read_inbox(store.clone(), tracker.clone(), INBOX_INTERVAL));
         let counted = Counted::begin(Arc::clone(&store.journal), tracker.clone());
         let is_wanted = !self.traces.sinks.is_empty();
-        let trail = is_wanted.then(|| Trail::begin(&store, tracker.progress(), self.traces));
+        let trail = is_wanted.then(|| Trail::begin(&store, tracker.news(), self.traces));
         Ok(System {
             inner: Arc::new(Inner {
                 bus,

@@ -1,25 +1,16 @@
 //! The audit trail of a store: journals as spans, and spans to where they are wanted.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use foreplan_core::{failure::chain, id::RunId};
-use foreplan_journal::{Error as JournalError, RunStore, Store};
+use foreplan_journal::{Error as JournalError, Forward, Hashed, RunStore, Store};
 use foreplan_telemetry::{
-    AuditSpan, Exporter, ExporterStats, Lag, Options, Pace, Record, Sink, Source, SourceError, derive,
+    AuditSpan, Exporter, ExporterStats, Lag, Move, Options, Pace, Record, Sink, Source, SourceError, derive,
 };
-use foreplan_tracker::Progress;
+use foreplan_tracker::News;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{
-        Notify,
-        broadcast::{
-            Receiver,
-            error::{RecvError, TryRecvError},
-        },
-    },
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{Error, System};
 
@@ -46,12 +37,12 @@ pub(crate) struct Trail {
 
 impl Trail {
     /// Begins to export what the tracker records.
-    pub(crate) fn begin(store: &Store, progress: Receiver<Progress>, traces: Traces) -> Self {
+    pub(crate) fn begin(store: &Store, news: Arc<News>, traces: Traces) -> Self {
         let source =
             Arc::new(StoreSource { journal: Arc::clone(&store.journal), is_local: store.is_local() });
         let exporter = Arc::new(Exporter::spawn(source, traces.sinks, traces.options, traces.pace));
         let over = Arc::new(Notify::new());
-        let listening = tokio::spawn(listen(Arc::clone(&exporter), progress, Arc::clone(&over)));
+        let listening = tokio::spawn(listen(Arc::clone(&exporter), news, Arc::clone(&over)));
         Self { exporter, listening: Mutex::new(Some(listening)), over }
     }
 
@@ -78,49 +69,26 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 /// How long the tracker tells before anybody listens again: waking up for each entry of a busy process
 /// would cost its runs more than the export.
-const LISTEN_PAUSE: Duration = Duration::from_millis(10);
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
-async fn listen(exporter: Arc<Exporter>, mut progress: Receiver<Progress>, over: Arc<Notify>) {
+async fn listen(exporter: Arc<Exporter>, news: Arc<News>, over: Arc<Notify>) {
     let mut looks = tokio::time::interval(CATCH_UP);
     looks.tick().await;
-    let mut told = HashSet::new();
     let mut is_over = false;
     while !is_over {
-        let mut next = tokio::select! {
-            next = progress.recv() => next.map_err(missed),
+        let come = async {
+            tokio::time::sleep(LISTEN_PAUSE).await;
+            news.come().await;
+        };
+        is_over = tokio::select! {
+            () = come => false,
+            () = over.notified() => true,
             _ = looks.tick() => {
                 exporter.catch_up();
-                continue;
-            }
-            () = over.notified() => {
-                is_over = true;
-                progress.try_recv()
+                false
             }
         };
-        loop {
-            match next {
-                Ok(one) => drop(told.insert(one.run)),
-                Err(TryRecvError::Lagged(_)) => exporter.catch_up(),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Closed) => {
-                    is_over = true;
-                    break;
-                }
-            }
-            next = progress.try_recv();
-        }
-        let runs: Vec<RunId> = told.drain().collect();
-        exporter.notify(&runs);
-        if !is_over {
-            tokio::time::sleep(LISTEN_PAUSE).await;
-        }
-    }
-}
-
-fn missed(error: RecvError) -> TryRecvError {
-    match error {
-        RecvError::Closed => TryRecvError::Closed,
-        RecvError::Lagged(entries) => TryRecvError::Lagged(entries),
+        exporter.notify(&news.take());
     }
 }
 
@@ -185,6 +153,26 @@ impl Source for StoreSource {
         })
     }
 
+    fn records_of(&self, wanted: Vec<(RunId, u64)>) -> BoxFuture<'_, Vec<Result<Vec<Record>, SourceError>>> {
+        Box::pin(async move {
+            let read = self.journal.hashed(wanted).await;
+            read.into_iter().map(|read| read.map(to_records).map_err(|e| source_error(&e))).collect()
+        })
+    }
+
+    fn cursors<'a>(
+        &'a self,
+        sink: &'a str,
+        runs: &'a [RunId],
+    ) -> BoxFuture<'a, Result<Vec<u64>, SourceError>> {
+        Box::pin(async move { self.journal.cursors(sink, runs).await.map_err(|e| source_error(&e)) })
+    }
+
+    fn advance_all<'a>(&'a self, sink: &'a str, moves: Vec<Move>) -> BoxFuture<'a, Result<(), SourceError>> {
+        let moves = moves.into_iter().map(|Move { run, from, to }| Forward { run, from, to }).collect();
+        Box::pin(async move { self.journal.advance_all(sink, moves).await.map_err(|e| source_error(&e)) })
+    }
+
     fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>> {
         Box::pin(async move {
             let behind = self.journal.behind(sink, limit).await.map_err(|e| source_error(&e))?;
@@ -194,10 +182,12 @@ impl Source for StoreSource {
 }
 
 async fn records(journal: &dyn RunStore, run: RunId, from: u64) -> Result<Vec<Record>, JournalError> {
-    let entries = journal.read(run, from).await?;
-    // Entries that come meanwhile have their turn later.
-    let hashes = journal.hashes(run, from).await?;
-    Ok(entries.into_iter().zip(hashes).map(|(entry, hash)| Record { entry, hash }).collect())
+    let read = journal.hashed(vec![(run, from)]).await.pop();
+    read.unwrap_or(Err(JournalError::NoRun(run))).map(to_records)
+}
+
+fn to_records(entries: Vec<Hashed>) -> Vec<Record> {
+    entries.into_iter().map(|(entry, hash)| Record { entry, hash }).collect()
 }
 
 fn source_error(error: &JournalError) -> SourceError {

@@ -1,17 +1,17 @@
-//! One sink's way from a journal to its cursor.
+//! One sink's way from journals to its cursors.
 
-use std::{collections::HashMap, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::poll_fn, iter, pin::pin, sync::Arc, time::Duration};
 
 use foreplan_core::id::RunId;
 
-use super::{Exported, Source, SourceError};
+use super::{Exported, Source, SourceError, source::Move};
 use crate::{AuditSpan, Batch, Options, Record, SendError, Sink, Trace};
 
 /// Traces that are kept between two exports, so that a long run is not derived from its beginning
 /// each time. One takes about as much as the state of its run.
 const TRACES_MAX: usize = 1024;
 
-/// One sink's way from a journal to its cursor.
+/// One sink's way from journals to its cursors.
 pub(super) struct Sending {
     source: Arc<dyn Source>,
     sink: Arc<dyn Sink>,
@@ -39,41 +39,88 @@ impl Sending {
         }
     }
 
-    /// Sends what the sink has not got of a run. Returns how much work that was, too.
-    pub(super) async fn export(&mut self, run: RunId) -> (Exported, Duration) {
+    /// Sends what the sink has not got of some runs. Returns how much work that was, too.
+    pub(super) async fn export(&mut self, runs: &[RunId]) -> (Vec<(RunId, Exported)>, Duration) {
         let mut work = Work::default();
-        let exported = match self.try_export(run, &mut work).await {
-            Ok(spans) => Exported::All(spans),
-            Err(failed) => {
-                // What was derived and not sent is derived again.
-                self.traces.remove(&run);
-                failed
-            }
-        };
+        let exported = self.export_all(runs, &mut work).await;
         (exported, work.0)
     }
 
-    async fn try_export(&mut self, run: RunId, work: &mut Work) -> Result<u64, Exported> {
-        let (source, name) = (Arc::clone(&self.source), self.sink.name().to_owned());
-        let is_local = source.is_local();
-        let stored = work.count(is_local, source.cursor(&name, run)).await?;
+    async fn export_all(&mut self, runs: &[RunId], work: &mut Work) -> Vec<(RunId, Exported)> {
+        let (source, is_local) = (Arc::clone(&self.source), self.source.is_local());
+        let cursors = match work.count(is_local, source.cursors(self.sink.name(), runs)).await {
+            Ok(cursors) => cursors,
+            Err(error) => return all_down(runs.iter().copied(), error.into()),
+        };
+        let ways: Vec<Way> = runs.iter().zip(cursors).map(|(run, stored)| self.way(*run, stored)).collect();
+        let wanted = ways.iter().map(|way| (way.run, way.trace.next())).collect();
+        let records = work.count(is_local, source.records_of(wanted)).await;
+        let (mut sent, mut failed) = (Vec::new(), Vec::new());
+        let mut left = ways.into_iter().zip(records);
+        // What was derived and not sent is derived again.
+        for (mut way, records) in left.by_ref() {
+            match self.send_all(&mut way, records, work).await {
+                Ok(()) => sent.push(way),
+                Err(error) => {
+                    let is_down = matches!(error, Exported::Down(..));
+                    failed.push((way.run, error));
+                    if is_down {
+                        break;
+                    }
+                }
+            }
+        }
+        failed.extend(left.map(|(way, _)| (way.run, Exported::Untried)));
+        let mut exported = self.settle(sent, work).await;
+        exported.extend(failed);
+        exported
+    }
+
+    /// Returns how far a run's trace has come.
+    fn way(&mut self, run: RunId, stored: u64) -> Way {
         // A trace that is kept was sent as far as it goes, also where the store keeps no cursors.
         let kept = self.traces.remove(&run).filter(|trace| trace.next() >= stored);
         let cursor = kept.as_ref().map_or(stored, Trace::next);
-        let mut trace = kept.unwrap_or_else(|| Trace::new(run, self.options.clone()));
-        let records = work.count(is_local, source.records(run, trace.next())).await?;
-        let spans = work.count(true, async { fold(&mut trace, &records, cursor) }).await;
-        let count = spans.len() as u64;
-        for batch in Batch::split(run, spans) {
+        let trace = kept.unwrap_or_else(|| Trace::new(run, self.options.clone()));
+        Way { run, stored, cursor, trace, spans: 0 }
+    }
+
+    async fn send_all(
+        &self,
+        way: &mut Way,
+        records: Result<Vec<Record>, SourceError>,
+        work: &mut Work,
+    ) -> Result<(), Exported> {
+        let records = records?;
+        let spans = work.count(true, async { fold(&mut way.trace, &records, way.cursor) }).await;
+        way.spans = spans.len() as u64;
+        for batch in Batch::split(way.run, spans) {
             self.send(batch, work).await?;
         }
-        if trace.next() > cursor {
-            work.count(is_local, source.advance(&name, run, stored, trace.next())).await?;
+        Ok(())
+    }
+
+    /// Moves the cursors on, once the sink keeps what it took.
+    async fn settle(&mut self, sent: Vec<Way>, work: &mut Work) -> Vec<(RunId, Exported)> {
+        let settled = work.count(self.sink.is_local(), self.sink.settle()).await;
+        if let Err(error) = settled {
+            return all_down(sent.into_iter().map(|way| way.run), error.into());
         }
-        if !trace.is_over() && self.traces.len() < TRACES_MAX {
-            self.traces.insert(run, trace);
+        let (source, is_local) = (Arc::clone(&self.source), self.source.is_local());
+        let moves: Vec<Move> = sent.iter().filter_map(Way::to_move).collect();
+        if !moves.is_empty()
+            && let Err(error) = work.count(is_local, source.advance_all(self.sink.name(), moves)).await
+        {
+            return all_down(sent.into_iter().map(|way| way.run), error.into());
         }
-        Ok(count)
+        let mut exported = Vec::with_capacity(sent.len());
+        for Way { run, trace, spans, .. } in sent {
+            if !trace.is_over() && self.traces.len() < TRACES_MAX {
+                self.traces.insert(run, trace);
+            }
+            exported.push((run, Exported::All(spans)));
+        }
+        exported
     }
 
     /// Sends a batch, in smaller parts if the sink asks for it.
@@ -82,16 +129,39 @@ impl Sending {
         while let Some(batch) = left.pop() {
             match work.count(self.sink.is_local(), self.sink.send(&batch)).await {
                 Ok(()) => {}
-                Err(SendError::Unavailable { message, after }) => return Err(Exported::Down(message, after)),
-                Err(SendError::Refused(why)) => return Err(Exported::Refused(why)),
                 Err(SendError::TooLarge) => match batch.halves() {
                     Some((first, second)) => left.extend([second, first]),
                     None => return Err(Exported::Refused("one span alone is too large".to_owned())),
                 },
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
+}
+
+/// A run on its way to the sink.
+struct Way {
+    run: RunId,
+    /// Where the cursor stands.
+    stored: u64,
+    /// The first entry whose spans the sink has not got.
+    cursor: u64,
+    trace: Trace,
+    /// How many it got.
+    spans: u64,
+}
+
+impl Way {
+    fn to_move(&self) -> Option<Move> {
+        let (run, from, to) = (self.run, self.stored, self.trace.next());
+        (to > self.cursor).then_some(Move { run, from, to })
+    }
+}
+
+/// Returns that the sink, or the store, is down for these runs: what the first of them met says why.
+fn all_down(runs: impl Iterator<Item = RunId>, error: Exported) -> Vec<(RunId, Exported)> {
+    runs.zip(iter::once(error).chain(iter::repeat_with(|| Exported::Untried))).collect()
 }
 
 /// Returns the spans of entries from the cursor on; those before it are folded only.
@@ -125,6 +195,16 @@ impl Work {
         let output = output.await;
         self.0 += if is_local { begun.elapsed() } else { polled };
         output
+    }
+}
+
+impl From<SendError> for Exported {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unavailable { message, after } => Self::Down(message, after),
+            SendError::Refused(why) => Self::Refused(why),
+            SendError::TooLarge => Self::Refused(error.to_string()),
+        }
     }
 }
 

@@ -38,12 +38,68 @@ pub trait Source: Send + Sync + 'static {
         to: u64,
     ) -> BoxFuture<'a, Result<(), SourceError>>;
 
+    /// Returns the entries of some runs, of each from a sequence on, in the order in which they are
+    /// asked for.
+    fn records_of(&self, wanted: Vec<(RunId, u64)>) -> BoxFuture<'_, Vec<Result<Vec<Record>, SourceError>>> {
+        Box::pin(async move {
+            let mut records = Vec::with_capacity(wanted.len());
+            for (run, from) in wanted {
+                records.push(self.records(run, from).await);
+            }
+            records
+        })
+    }
+
+    /// Returns how many entries of each of some runs a sink has.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    fn cursors<'a>(
+        &'a self,
+        sink: &'a str,
+        runs: &'a [RunId],
+    ) -> BoxFuture<'a, Result<Vec<u64>, SourceError>> {
+        Box::pin(async move {
+            let mut cursors = Vec::with_capacity(runs.len());
+            for run in runs {
+                cursors.push(self.cursor(sink, *run).await?);
+            }
+            Ok(cursors)
+        })
+    }
+
+    /// Moves the cursors of some runs, each as [`Source::advance`] does.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    fn advance_all<'a>(&'a self, sink: &'a str, moves: Vec<Move>) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            for Move { run, from, to } in moves {
+                self.advance(sink, run, from, to).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// Returns some runs with entries that a sink has not got.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
     fn behind<'a>(&'a self, sink: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Lag>, SourceError>>;
+}
+
+/// How far a sink has come with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The run.
+    pub run: RunId,
+    /// How many entries the sink had.
+    pub from: u64,
+    /// How many it has.
+    pub to: u64,
 }
 
 /// A run with entries that a sink has not got.
