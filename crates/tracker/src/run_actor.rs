@@ -37,6 +37,7 @@ use crate::{
     proposal::{self, STEPS_CHECKED_INLINE},
     shared::Shared,
     supervisor::Order,
+    working::forget_verdicts,
 };
 
 /// What reaches the actor of a run.
@@ -442,38 +443,23 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         let mut actions = VecDeque::from(actions);
         loop {
+            let mut sending = Vec::new();
             while let Some(action) = actions.pop_front() {
                 match action {
                     Action::Evaluate { steps } => inputs.extend(self.evaluate(me, steps)),
-                    Action::RunStep(dispatch) => self.dispatch(dispatch).await,
+                    Action::RunStep(dispatch) => sending.extend(self.dispatch(dispatch)),
                     Action::RequestReview { review, of } => self.ask_reviewer(review, of).await,
                     Action::RunGoal { step, attempt, max } => self.run_goal(step, attempt, max),
                     Action::TellChild { step, attempt, order } => self.tell_child(&step, attempt, order),
                     other => self.shared.perform(&self.run, other).await,
                 }
             }
+            self.sent(sending).await;
             let Some(input) = inputs.pop_front() else { return Ok(()) };
             if let Ok(more) = self.step(input).await? {
                 actions.extend(more);
             }
         }
-    }
-}
-
-/// Takes out verdicts that are about another plan version: the core asks again.
-fn forget_verdicts(input: &mut Input) {
-    match input {
-        Input::Result(reply) => reply.verdicts.ready.clear(),
-        Input::Reviewed(reply) => reply.verdicts.ready.clear(),
-        Input::Evaluated { ready } => ready.clear(),
-        Input::Submit { .. }
-        | Input::Planned(_)
-        | Input::Permit { .. }
-        | Input::Child { .. }
-        | Input::Replanned(_)
-        | Input::Command(_)
-        | Input::Wake
-        | Input::Takeover { .. } => {}
     }
 }
 

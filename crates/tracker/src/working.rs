@@ -20,6 +20,10 @@ use foreplan_core::{
     tool::Effect,
 };
 use foreplan_protocol::{AgentWork, ListedTool, Message, ReviewRequest, StepRequest, StepWork};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use ractor::ActorRef;
 use serde_json::Value;
 
@@ -38,6 +42,9 @@ pub(crate) struct Unbound {
     /// The template of the list and the index, for an item whose list is not at hand.
     pub(crate) list: Option<(Value, u32)>,
 }
+
+/// A step on its way to an executor.
+pub(crate) type Sent = BoxFuture<'static, Option<Arc<StepRequest>>>;
 
 impl State {
     /// Has a job judged off the actor; the input that it completes comes back as a message.
@@ -223,24 +230,42 @@ impl State {
         None
     }
 
-    pub(crate) async fn dispatch(&mut self, dispatch: Dispatch) {
+    /// Sends a step, and returns what is left to wait for: steps whose server has not answered yet go
+    /// side by side.
+    pub(crate) fn dispatch(&mut self, dispatch: Dispatch) -> Option<Sent> {
+        let mut sent = self.begin(dispatch)?;
+        match (&mut sent).now_or_never() {
+            Some(request) => {
+                self.suspect(request);
+                None
+            }
+            None => Some(sent),
+        }
+    }
+
+    /// Waits until steps are sent.
+    pub(crate) async fn sent(&mut self, sending: Vec<Sent>) {
+        for request in join_all(sending).await {
+            self.suspect(request);
+        }
+    }
+
+    fn begin(&mut self, dispatch: Dispatch) -> Option<Sent> {
         let (run, project) = (self.run.id(), self.run.spec().project.as_str().into());
         let origin = Origin { run, version: self.version, project };
-        if let Some(input) = self.inputs.get(&dispatch.step) {
-            let input = Arc::clone(input);
-            let sent = self.shared.dispatch(origin, self.sending(dispatch), input).await;
-            return self.suspect(sent);
-        }
-        let Some(Unbound { template, values, list }) = self.unbound(&dispatch.step) else { return };
-        let sending = self.sending(dispatch);
         let shared = Arc::clone(&self.shared);
+        if let Some(input) = self.inputs.get(&dispatch.step) {
+            let (sending, input) = (self.sending(dispatch), Arc::clone(input));
+            return Some(Box::pin(async move { shared.dispatch(origin, sending, input).await }));
+        }
+        let Unbound { template, values, list } = self.unbound(&dispatch.step)?;
+        let sending = self.sending(dispatch);
         if list.is_none()
             && let Ok(input) = expr::bind(&template, &values)
         {
             let input = Arc::new(input);
             self.inputs.insert(sending.dispatch.step.clone(), Arc::clone(&input));
-            let sent = shared.dispatch(origin, sending, input).await;
-            return self.suspect(sent);
+            return Some(Box::pin(async move { shared.dispatch(origin, sending, input).await }));
         }
         tokio::spawn(async move {
             match bind_with_item(&template, values, list, run, &shared).await {
@@ -253,6 +278,7 @@ impl State {
                 }
             }
         });
+        None
     }
 
     /// Remembers what was sent if the loss of one more worker may pause the run.
@@ -363,4 +389,21 @@ pub(crate) async fn bind_with_item(
         values.set_item(item, index);
     }
     bind_later(template, values, run, payloads).await
+}
+
+/// Takes out verdicts that are about another plan version: the core asks again.
+pub(crate) fn forget_verdicts(input: &mut Input) {
+    match input {
+        Input::Result(reply) => reply.verdicts.ready.clear(),
+        Input::Reviewed(reply) => reply.verdicts.ready.clear(),
+        Input::Evaluated { ready } => ready.clear(),
+        Input::Submit { .. }
+        | Input::Planned(_)
+        | Input::Permit { .. }
+        | Input::Child { .. }
+        | Input::Replanned(_)
+        | Input::Command(_)
+        | Input::Wake
+        | Input::Takeover { .. } => {}
+    }
 }
