@@ -283,9 +283,10 @@ impl Shared {
             tracing::debug!(%run, %error, "a reply waits for its tracker");
             return;
         }
+        let client = self.bus.connection.client.clone();
         self.tasks.spawn(async move {
             if settled.wait().await {
-                acknowledge(&delivery, AckKind::Ack).await;
+                acknowledge(&client, &delivery, AckKind::Ack).await;
             }
         });
     }
@@ -300,13 +301,13 @@ impl Shared {
                 tracing::debug!(%error, "a client was not answered; it asks again");
             }
         }
-        acknowledge(&delivery, AckKind::Ack).await;
+        acknowledge(&self.bus.connection.client, &delivery, AckKind::Ack).await;
     }
 
     async fn refuse(&self, delivery: &Delivery, why: &'static str, detail: &str) {
         tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
         self.bus.bury(why, &delivery.subject, &delivery.payload).await;
-        acknowledge(delivery, AckKind::Ack).await;
+        acknowledge(&self.bus.connection.client, delivery, AckKind::Ack).await;
     }
 }
 

@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{AckKind, Message as Delivery};
+use async_nats::{
+    Client,
+    jetstream::{AckKind, Message as Delivery},
+};
 use foreplan_bus::{Bus as _, Consumer, Receipt, Settled};
 use foreplan_core::{
     budget::Usage,
@@ -43,13 +46,13 @@ impl Work {
             Err(error) => {
                 tracing::error!(subject = %delivery.subject, %error, "work that cannot be read is kept as dead");
                 self.bus.bury("unreadable", &delivery.subject, &delivery.payload).await;
-                return acknowledge(&delivery, AckKind::Ack).await;
+                return self.acknowledge(&delivery, AckKind::Ack).await;
             }
         };
         let deliveries = delivery.info().map_or(1, |info| info.delivered);
         let Some(piece) = task_of(&frame.body) else {
             self.bus.bury("misdirected", &delivery.subject, &delivery.payload).await;
-            return acknowledge(&delivery, AckKind::Ack).await;
+            return self.acknowledge(&delivery, AckKind::Ack).await;
         };
         let _in_hand = self.bus.hands.take(piece, frame.header.lease, told(&frame.body));
         match &frame.body {
@@ -64,7 +67,7 @@ impl Work {
                 self.give_up(&delivery, frame.body).await;
             }
             Message::Plan(_) | Message::Replan(_) | Message::Review(_) if is_leaving => {
-                acknowledge(&delivery, AckKind::Nak(None)).await;
+                self.acknowledge(&delivery, AckKind::Nak(None)).await;
             }
             _ => self.perform(&delivery, frame.body).await,
         }
@@ -84,7 +87,7 @@ impl Work {
                     Message::Step(request) => {
                         self.lost(delivery, request, &error.to_string(), Some(EffectState::None)).await;
                     }
-                    _ => acknowledge(delivery, AckKind::Nak(Some(BUSY_PAUSE))).await,
+                    _ => self.acknowledge(delivery, AckKind::Nak(Some(BUSY_PAUSE))).await,
                 }
             }
         }
@@ -100,7 +103,7 @@ impl Work {
                 biased;
                 is_settled = settled.wait() => {
                     if is_settled {
-                        acknowledge(delivery, AckKind::Ack).await;
+                        self.acknowledge(delivery, AckKind::Ack).await;
                     }
                     return;
                 }
@@ -125,7 +128,7 @@ impl Work {
         }
         let reply = failed(request, &self.bus.options.worker, failure);
         if self.answer(request.run, reply).await {
-            acknowledge(delivery, AckKind::Ack).await;
+            self.acknowledge(delivery, AckKind::Ack).await;
         }
     }
 
@@ -151,8 +154,12 @@ impl Work {
             _ => return,
         };
         if self.answer(run, reply).await {
-            acknowledge(delivery, AckKind::Ack).await;
+            self.acknowledge(delivery, AckKind::Ack).await;
         }
+    }
+
+    async fn acknowledge(&self, delivery: &Delivery, kind: AckKind) {
+        acknowledge(&self.bus.connection.client, delivery, kind).await;
     }
 
     async fn answer(&self, run: foreplan_core::id::RunId, reply: Reply) -> bool {
@@ -167,8 +174,10 @@ impl Work {
 
 /// Acknowledges, and waits for the server's word. An acknowledgement that is lost makes the message
 /// come again, which is noticed by its count.
-pub(crate) async fn acknowledge(delivery: &Delivery, kind: AckKind) {
-    if let Err(error) = delivery.double_ack_with(kind).await {
+pub(crate) async fn acknowledge(client: &Client, delivery: &Delivery, kind: AckKind) {
+    let Some(reply) = delivery.reply.clone() else { return };
+    // The library's own way subscribes to an inbox for each.
+    if let Err(error) = client.request(reply, kind.into()).await {
         tracing::debug!(subject = %delivery.subject, %error, "an acknowledgement was not confirmed");
     }
 }
