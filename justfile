@@ -61,6 +61,7 @@ bench:
     target/release/examples/orchestration --workload chain --mode nats
     target/release/examples/orchestration --workload many --mode nats --size 300 --rounds 3
     target/release/examples/orchestration --workload many --mode nats --size 100 --rounds 3 --replicas 3 --sync always
+    target/release/examples/orchestration --workload recovery --mode nats
     target/release/examples/orchestration --workload latency --mode nats --size 24 --rounds 3 --slots 4 --executors 4
 
 # Measure what traces cost: 20,000 spans encoded; then 1,000 runs at once, in pairs without and with traces

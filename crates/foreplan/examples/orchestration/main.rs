@@ -8,6 +8,8 @@
 //!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three);
 //! * `waiting` (runs that wait for a person: what they cost) and `start` (a process that starts with
 //!   as many in its store);
+//! * `recovery` (runs that wait, of 50 events each, over a server: how long a new tracker takes to have them
+//!   in hand);
 //! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`, `nats`: a real server, with the floor of the bare server
 //!   beside it; `--replicas 3`, `--sync always`, `--slots N` workers of an executor, `--executors N` of them in
 //!   processes of their own, compared with one;
@@ -18,7 +20,8 @@
 //!   20 ms for an answer; `--mode` is `plan`, `react` or `react-parallel`, without it all of them side by
 //!   side, a line each; `--tool-ms N` says how long each tool takes.
 //!
-//! A warm-up round is not counted. `wall_s` is the median round, and `steps` are those of one round.
+//! A warm-up round is not counted. `wall_s` is the median round, `cpu_s` the processor time of one round
+//! with all threads, and `steps` are those of one round. `spans` were exported by the end of the last.
 //! `ok` holds only if every step ran exactly once with the right data, and every journal verifies.
 //! The floors are measured in the same process: what a bare ractor loop and bare SQLite commits cost
 //! on this machine at this moment.
@@ -57,6 +60,7 @@ enum Job {
     Agents(Settings),
     Models { ways: Vec<Way>, tool: Duration, rounds: usize },
     Waiting { mode: Mode, runs: usize, dir: Option<PathBuf>, start: bool },
+    Recovery(Settings),
 }
 
 /// Runs that wait, of which the figures to reach are stated.
@@ -186,14 +190,19 @@ impl Job {
             }
             return Ok(Self::Waiting { mode, runs, dir, start: name == "start" });
         }
-        let kind = options
-            .text("--workload")
-            .context("say which `--workload`: chain, fan, many, latency, waiting, start or models")?;
-        let kind = Kind::parse(kind)?;
-        Ok(Self::Agents(Settings {
+        let kind = options.text("--workload").context(
+            "say which `--workload`: chain, fan, many, latency, waiting, start, recovery or models",
+        )?;
+        let is_recovery = kind == "recovery";
+        if is_recovery && mode.is_some_and(|mode| mode != Mode::Nats) {
+            bail!("`recovery` measures the journal of a server: `--mode nats`");
+        }
+        let kind = if is_recovery { Kind::Many } else { Kind::parse(kind)? };
+        let size = options.number("--size")?;
+        let settings = Settings {
             kind,
             mode: mode.unwrap_or(Mode::Memory),
-            size: options.number("--size")?.unwrap_or(kind.size()).max(1),
+            size: size.unwrap_or(if is_recovery { WAITING_RUNS } else { kind.size() }).max(1),
             rounds,
             threads: options.number("--threads")?.unwrap_or_else(cores).max(1),
             dir,
@@ -203,12 +212,13 @@ impl Job {
             executors: options.number("--executors")?.unwrap_or(0),
             slots: options.number("--slots")?.unwrap_or(64).max(1),
             execute: options.text("--execute").map(str::to_owned),
-        }))
+        };
+        Ok(if is_recovery { Self::Recovery(settings) } else { Self::Agents(settings) })
     }
 
     fn threads(&self) -> usize {
         match self {
-            Self::Agents(settings) => settings.threads,
+            Self::Agents(settings) | Self::Recovery(settings) => settings.threads,
             Self::Models { .. } | Self::Waiting { .. } => cores(),
         }
     }
@@ -247,6 +257,7 @@ fn main() -> ExitCode {
 async fn measure(job: Job) -> anyhow::Result<Vec<Value>> {
     match job {
         Job::Agents(settings) => Ok(vec![measure_agents(settings).await?]),
+        Job::Recovery(settings) => Ok(vec![nats::recovery::measure(&settings).await?]),
         Job::Models { ways, tool, rounds } => {
             let mut lines = Vec::new();
             for way in ways {
@@ -293,7 +304,11 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
 
     let mut outcomes = Vec::new();
     let mut walls = Vec::new();
+    let mut cpu_before_s = 0.0;
     for round in 0..=settings.rounds {
+        if round == 1 {
+            cpu_before_s = cpu_s()?;
+        }
         let began = Instant::now();
         let runs = (0..workload.runs).map(|_| {
             let system = system.clone();
@@ -307,6 +322,8 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         }
         outcomes.extend(ended);
     }
+    let cpu_s = (cpu_s()? - cpu_before_s) / settings.rounds as f64;
+    let spans: u64 = system.trace_stats().iter().map(|sink| sink.spans).sum();
     let rss_kb = memory_kb("VmHWM:")?;
     walls.sort_by(f64::total_cmp);
     let wall_s = walls[walls.len() / 2];
@@ -327,7 +344,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         "step_us": wall_s * 1e6 / workload.steps() as f64,
         "steps_per_s": workload.steps() as f64 / wall_s,
         "over_critical_path": workload.critical_path().map(|path| wall_s / path.as_secs_f64() - 1.0),
-        "best_s": walls[0], "worst_s": walls[walls.len() - 1],
+        "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s, "spans": spans,
         "settings": {
             "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
             "threads": settings.threads, "concurrency": workload.concurrency,
@@ -335,6 +352,20 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         },
         "floors": floors,
     }))
+}
+
+/// Ticks of a second in which the system counts a process's time.
+const TICKS: f64 = 100.0;
+
+/// Returns the processor time that the process has used.
+fn cpu_s() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(") ").context("no such figure")?;
+    let ticks = |at: usize| {
+        fields.split(' ').nth(at).context("no such figure")?.parse::<f64>().map_err(anyhow::Error::from)
+    };
+    // User and system time: fields 14 and 15 of proc_pid_stat(5), which counts from 1.
+    Ok((ticks(11)? + ticks(12)?) / TICKS)
 }
 
 /// Returns the memory that the process has (`VmRSS:`), or the most that it has had so far (`VmHWM:`).

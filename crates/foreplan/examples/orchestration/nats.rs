@@ -1,9 +1,12 @@
 //! The workloads over a real server: all roles in this process, or executors in processes of their own.
 
 mod floor;
+pub(crate) mod recovery;
+mod starts;
 
 use std::{
     collections::HashSet,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -23,13 +26,17 @@ use futures::{StreamExt as _, future::try_join_all};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Settings, workload::Workload};
+use self::starts::Starts;
+use crate::{
+    Settings, cpu_s,
+    workload::{Kind, Workload},
+};
 
 /// Longest time that a round may take.
 const ROUND_MAX: Duration = Duration::from_secs(300);
 
-/// What an entry says that ends a run well.
-const SUCCEEDED: &[u8] = b"\"run_succeeded\"";
+/// What the header of an entry says that ends a run well.
+const SUCCEEDED: (&str, &str) = ("Foreplan-Progress", "\"succeeded\"");
 
 /// A deployment that is measured.
 struct Site {
@@ -61,12 +68,10 @@ struct Round {
 pub(crate) async fn measure(settings: &Settings) -> anyhow::Result<Value> {
     let workload = Workload::new(settings.kind, settings.size).with_concurrency(settings.slots);
     let folder = tempfile::tempdir()?;
-    let config = folder.path().join("server.conf");
-    std::fs::write(&config, if settings.sync_always { "jetstream { sync_interval: always }" } else { "" })?;
     let mut line = json!({});
     let few = if settings.executors > 1 { Some(1) } else { None };
     for executors in few.into_iter().chain([settings.executors]) {
-        let site = Site::start(settings, &workload, &config, executors).await?;
+        let site = Site::start(settings, &workload, folder.path(), executors).await?;
         let mut measured = site.rounds(settings, &workload).await?;
         if let Some(one) = line["steps_per_s"].as_f64() {
             measured["one_executor_steps_per_s"] = json!(one);
@@ -100,14 +105,10 @@ impl Site {
     async fn start(
         settings: &Settings,
         workload: &Workload,
-        config: &std::path::Path,
+        folder: &Path,
         executors: usize,
     ) -> anyhow::Result<Self> {
-        let config = config.to_str().context("the folder's name is no text")?;
-        let servers = match settings.replicas {
-            1 => vec![NatsServer::start_with(&nats::binary(None), &["-js", "-c", config])],
-            size => nats::cluster(size, &["-c", config]),
-        };
+        let servers = serve(settings, folder)?;
         let url = servers[0].url();
         let connection = connect(&url, settings.replicas).await?;
         let mut roles = vec![Role::Tracker, Role::Planner, Role::Replanner];
@@ -131,9 +132,13 @@ impl Site {
 
     async fn rounds(&self, settings: &Settings, workload: &Workload) -> anyhow::Result<Value> {
         let (mut walls, mut outcomes, mut wrong) = (Vec::new(), Vec::new(), None);
+        let mut cpu_before_s = 0.0;
         for round in 0..=settings.rounds {
+            if round == 1 {
+                cpu_before_s = cpu_s()?;
+            }
             workload.forget_times();
-            let done = self.round(workload).await?;
+            let done = self.round(workload, Duration::ZERO).await?;
             if round > 0 {
                 walls.push(done.wall_s);
             }
@@ -144,6 +149,7 @@ impl Site {
                 outcomes.push(Outcome::from(self.system.view(run).await?));
             }
         }
+        let cpu_s = (cpu_s()? - cpu_before_s) / settings.rounds as f64;
         // Calls in other processes are counted there.
         let counted = self.executors.is_empty().then_some(settings.rounds + 1);
         wrong = wrong.or(workload.wrong(&outcomes, counted));
@@ -152,13 +158,17 @@ impl Site {
         walls.sort_by(f64::total_cmp);
         let wall_s = walls[walls.len() / 2];
         let steps_per_s = workload.steps() as f64 / wall_s;
+        let starts_us = match settings.kind {
+            Kind::Many => self.starts_at_half_load_us(workload, wall_s).await?,
+            Kind::Chain | Kind::Fan | Kind::Latency => None,
+        };
         Ok(json!({
             "workload": settings.kind.name(), "mode": "nats",
             "wall_s": wall_s, "steps": workload.steps(), "ok": wrong.is_none(), "wrong": wrong,
             "steps_per_s": steps_per_s, "step_us": wall_s * 1e6 / workload.steps() as f64,
             "of_floor": steps_per_s / floor["steps_per_s"].as_f64().unwrap_or(f64::NAN),
-            "between_steps_us": between,
-            "best_s": walls[0], "worst_s": walls[walls.len() - 1],
+            "between_steps_us": between, "dispatch_to_start_us": starts_us,
+            "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s,
             "settings": {
                 "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
                 "threads": settings.threads, "replicas": settings.replicas,
@@ -169,8 +179,23 @@ impl Site {
         }))
     }
 
-    /// Submits the runs, and waits until the last has ended.
-    async fn round(&self, workload: &Workload) -> anyhow::Result<Round> {
+    /// Submits the runs one after the other, half as fast as they were done, and returns how long their
+    /// steps waited for a worker: the median and the 99th percentile.
+    async fn starts_at_half_load_us(
+        &self,
+        workload: &Workload,
+        wall_s: f64,
+    ) -> anyhow::Result<Option<(u64, u64)>> {
+        let pause = Duration::from_secs_f64(2.0 * wall_s / workload.runs as f64);
+        let mut starts = Starts::default();
+        for run in self.round(workload, pause).await?.runs {
+            starts.add(self.store.journal.read(run, 0).await?.iter().map(AsRef::as_ref));
+        }
+        Ok(starts.percentiles_us())
+    }
+
+    /// Submits the runs, each a pause after the one before, and waits until the last has ended.
+    async fn round(&self, workload: &Workload, pause: Duration) -> anyhow::Result<Round> {
         let listening = async_nats::connect(&self.url).await?;
         let mut entries = listening.subscribe("fp.run.>").await?;
         listening.flush().await?;
@@ -178,14 +203,18 @@ impl Site {
         let mut open: HashSet<String> = runs.iter().map(RunId::to_string).collect();
         let spec = Arc::new(workload.spec());
         let began = Instant::now();
-        let submitting = try_join_all(runs.iter().map(|run| {
+        let submitting = try_join_all(runs.iter().zip(0_u32..).map(|(run, number)| {
             let (system, spec, run) = (self.system.clone(), Arc::clone(&spec), *run);
-            async move { system.submit(run, spec, "bench").await }
+            async move {
+                tokio::time::sleep(pause * number).await;
+                system.submit(run, spec, "bench").await
+            }
         }));
         let ending = async {
             while !open.is_empty() {
                 let entry = entries.next().await.context("the server is gone")?;
-                if entry.payload.windows(SUCCEEDED.len()).any(|part| part == SUCCEEDED) {
+                let progress = entry.headers.as_ref().and_then(|headers| headers.get(SUCCEEDED.0));
+                if progress.is_some_and(|progress| progress.as_str().contains(SUCCEEDED.1)) {
                     open.remove(entry.subject.rsplit('.').next().unwrap_or_default());
                 }
             }
@@ -206,6 +235,17 @@ impl Site {
         self.service.drain().await;
         self.connection.close().await;
     }
+}
+
+/// Starts the servers that are asked for.
+fn serve(settings: &Settings, folder: &Path) -> anyhow::Result<Vec<NatsServer>> {
+    let config = folder.join("server.conf");
+    std::fs::write(&config, if settings.sync_always { "jetstream { sync_interval: always }" } else { "" })?;
+    let config = config.to_str().context("the folder's name is no text")?;
+    Ok(match settings.replicas {
+        1 => vec![NatsServer::start_with(&nats::binary(None), &["-js", "-c", config])],
+        size => nats::cluster(size, &["-c", config]),
+    })
 }
 
 /// Connects, and sets a deployment up. Servers that are to choose a leader answer nothing until then.

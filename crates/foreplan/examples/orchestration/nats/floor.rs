@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use async_nats::jetstream::{
-    self, AckKind, Message,
-    consumer::{AckPolicy, PullConsumer, pull},
-    message::PublishMessage,
-    stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
+use async_nats::{
+    Client,
+    jetstream::{
+        self, AckKind, Message,
+        consumer::{AckPolicy, PullConsumer, pull},
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
+    },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -32,7 +35,8 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// Measures on streams of its own, with the same copies and the same acknowledgements.
 pub(crate) async fn measure(url: &str, replicas: usize) -> anyhow::Result<Value> {
-    let js = jetstream::new(async_nats::connect(url).await?);
+    let client = async_nats::connect(url).await?;
+    let js = jetstream::new(client.clone());
     let config = |name: &str, retention| Config {
         name: name.to_owned(),
         subjects: vec![format!("{name}.>")],
@@ -44,11 +48,11 @@ pub(crate) async fn measure(url: &str, replicas: usize) -> anyhow::Result<Value>
     let first = js.create_stream(config("floor1", RetentionPolicy::WorkQueue)).await?;
     let second = js.create_stream(config("floor2", RetentionPolicy::WorkQueue)).await?;
     js.create_stream(config("floor3", RetentionPolicy::Limits)).await?;
-    let round_us = round_us(&js, &first).await?;
+    let round_us = round_us(&client, &js, &first).await?;
     let began = Instant::now();
     tokio::try_join!(
-        tokio::spawn(cycles(js.clone(), first)),
-        tokio::spawn(cycles(js.clone(), second)),
+        tokio::spawn(cycles(client.clone(), js.clone(), first)),
+        tokio::spawn(cycles(client, js.clone(), second)),
         tokio::spawn(appends(js.clone())),
     )
     .map_err(anyhow::Error::from)
@@ -69,7 +73,7 @@ fn message() -> PublishMessage {
 }
 
 /// Publishes, pulls and acknowledges, each confirmed.
-async fn cycles(js: jetstream::Context, queue: Stream) -> anyhow::Result<()> {
+async fn cycles(client: Client, js: jetstream::Context, queue: Stream) -> anyhow::Result<()> {
     let name = queue.cached_info().config.name.clone();
     let consumer = consumer(&queue).await?;
     let publishing = tokio::spawn({
@@ -86,16 +90,20 @@ async fn cycles(js: jetstream::Context, queue: Stream) -> anyhow::Result<()> {
         let batch = consumer.batch().max_messages(BATCH.min(left)).expires(WAIT).messages().await?;
         let batch: Vec<_> = batch.collect().await;
         let taken = batch.len();
-        let acknowledged =
-            batch.into_iter().map(|delivery| acknowledge(delivery.map_err(anyhow::Error::from_boxed)));
+        let acknowledged = batch
+            .into_iter()
+            .map(|delivery| acknowledge(&client, delivery.map_err(anyhow::Error::from_boxed)));
         futures::future::try_join_all(acknowledged).await?;
         left = left.checked_sub(taken).filter(|_| taken > 0).context("the server does not deliver")?;
     }
     publishing.await?
 }
 
-async fn acknowledge(delivery: anyhow::Result<Message>) -> anyhow::Result<()> {
-    delivery?.double_ack_with(AckKind::Ack).await.map_err(anyhow::Error::from_boxed)
+/// Acknowledges as the bus does: confirmed, over the one inbox of the connection.
+async fn acknowledge(client: &Client, delivery: anyhow::Result<Message>) -> anyhow::Result<()> {
+    let reply = delivery?.reply.clone().context("the message is none of a stream")?;
+    client.request(reply, AckKind::Ack.into()).await?;
+    Ok(())
 }
 
 async fn consumer(queue: &Stream) -> anyhow::Result<PullConsumer> {
@@ -126,7 +134,7 @@ async fn appends(js: jetstream::Context) -> anyhow::Result<()> {
 }
 
 /// Returns what one dependent round trip takes: published, pulled, and answered to who waits.
-async fn round_us(js: &jetstream::Context, queue: &Stream) -> anyhow::Result<f64> {
+async fn round_us(client: &Client, js: &jetstream::Context, queue: &Stream) -> anyhow::Result<f64> {
     let consumer = consumer(queue).await?;
     let name = queue.cached_info().config.name.clone();
     let mut took = Vec::with_capacity(ROUNDS);
@@ -135,8 +143,8 @@ async fn round_us(js: &jetstream::Context, queue: &Stream) -> anyhow::Result<f64
         let published = publish(js, format!("{name}.round.{number}"), message());
         let pulled = async {
             let mut batch = consumer.batch().max_messages(1).expires(WAIT).messages().await?;
-            let delivery = batch.next().await.context("nothing came")?.map_err(anyhow::Error::from_boxed)?;
-            delivery.double_ack().await.map_err(anyhow::Error::from_boxed)
+            let delivery = batch.next().await.context("nothing came")?;
+            acknowledge(client, delivery.map_err(anyhow::Error::from_boxed)).await
         };
         tokio::try_join!(published, pulled)?;
         took.push(began.elapsed().as_secs_f64() * 1e6);
