@@ -18,7 +18,7 @@ use foreplan_core::{
     tool::Effect,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 /// Everything that goes over the bus.
@@ -103,12 +103,20 @@ pub struct ReplanContext {
     #[serde(default)]
     pub attempts: u32,
     /// How often each rule has answered, by its position.
+    #[serde(deserialize_with = "by_position")]
     pub rule_uses: BTreeMap<u32, u32>,
     /// How many replans were asked for because of this step before.
     pub earlier_replans: u32,
     /// The step whose patch added or changed the one that failed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patched_for: Option<StepId>,
+}
+
+/// Reads keys that are numbers: where the kind of a message is read first, its keys are kept as text.
+fn by_position<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u32, u32>, D::Error> {
+    let written = BTreeMap::<String, u32>::deserialize(from)?;
+    let read = written.into_iter().map(|(at, uses)| Ok((at.parse().map_err(D::Error::custom)?, uses)));
+    read.collect()
 }
 
 /// Asks a model for a judgement.
