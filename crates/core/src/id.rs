@@ -38,6 +38,12 @@ impl RunId {
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         Self(uuid::Uuid::from_bytes(bytes))
     }
+
+    /// Returns the name under which the run speaks to its parent and its child runs.
+    #[must_use]
+    pub fn speaks_as(self) -> String {
+        format!("run {self}")
+    }
 }
 
 impl fmt::Display for RunId {

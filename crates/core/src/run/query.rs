@@ -46,6 +46,12 @@ impl Run {
         self.at
     }
 
+    /// Returns who paused the run, or why, while it is.
+    #[must_use]
+    pub fn paused_by(&self) -> Option<&str> {
+        self.paused.as_deref()
+    }
+
     /// Returns where the run stands.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -92,7 +92,7 @@ impl System {
                 for entry in new {
                     let _ = remote.told.send(Progress { run, entry, status: state.status() });
                 }
-                if rests(&state) {
+                if rests(&state) && self.children_rest(&state).await? {
                     let view = self.view_of_run(&state).await?;
                     if !self.answer(&view).await? {
                         return Ok(view.into());
@@ -108,7 +108,7 @@ impl System {
 }
 
 /// Returns whether nothing happens before a person speaks.
-fn rests(run: &Run) -> bool {
+pub(super) fn rests(run: &Run) -> bool {
     match run.status() {
         Status::Succeeded | Status::Failed | Status::Cancelled | Status::Rejected => true,
         Status::Waiting | Status::Paused => run.is_idle(),

@@ -13,7 +13,7 @@ use foreplan_journal::{Claim, Error as JournalError, Outcome as Sent, Store};
 use foreplan_tracker::{CommandError, Standing, TrackerHandle, Watch};
 use uuid::Uuid;
 
-use super::{Approval, Error, Outcome, System};
+use super::{Approval, Error, Outcome, System, deployment::rests};
 
 /// How long the owner of a run may take to answer a command: it looks ten times a second.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -125,6 +125,8 @@ impl System {
     async fn follow(&self, run: RunId, mut standing: Watch) -> Result<Outcome, Error> {
         loop {
             match standing.now() {
+                // What a child run does next is still to reach it.
+                Standing::Idle(rested) if !self.children_rest(&rested).await? => {}
                 Standing::Idle(rested) => {
                     let view = self.view_of_run(&rested).await?;
                     if !self.answer(&view).await? {
@@ -162,19 +164,33 @@ impl System {
 
     /// Returns whether the child runs that a run waits for wait themselves: what one of them did since
     /// may not have reached it.
-    async fn children_rest(&self, run: &Run) -> Result<bool, Error> {
+    pub(super) async fn children_rest(&self, run: &Run) -> Result<bool, Error> {
+        if run.status().is_ended() {
+            return Ok(true);
+        }
         for step in run.steps() {
             let StepState::Child { attempt, .. } = step.state else { continue };
-            let child = run.id().child(&step.id, attempt);
-            let waits = match self.inner.store.journal.find(child).await? {
-                Some(record) => !record.progress.status.is_ended() && Box::pin(self.rests(child)).await?,
-                None => false,
-            };
-            if !waits {
+            if !self.child_rests(run, run.id().child(&step.id, attempt)).await? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Returns whether a child run waits itself. One that was paused with its parent, which has gone on
+    /// since, is about to be told so.
+    async fn child_rests(&self, parent: &Run, child: RunId) -> Result<bool, Error> {
+        let entries = match self.entries(child).await {
+            Ok(entries) => entries,
+            Err(Error::NoRun(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some(child) = Run::replay(child, entries.iter().map(AsRef::as_ref)) else { return Ok(false) };
+        let was_paused = child.paused_by() == Some(&parent.id().speaks_as()) && parent.paused_by().is_none();
+        if child.status().is_ended() || was_paused || !rests(&child) {
+            return Ok(false);
+        }
+        Box::pin(self.children_rest(&child)).await
     }
 
     async fn take(&self, run: RunId) -> Result<(), Error> {
