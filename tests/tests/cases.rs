@@ -27,6 +27,10 @@ const CASES: &[Case] = &[
     ("a cancelled run ends its step, and makes room for the next", cancel),
     ("a key names one run", key),
     ("the release ends as reality says", release_paths),
+    ("a child run asks for itself, and its result goes into the step of its parent", approve_child),
+    ("a child run that is rejected fails its step, and a rule mends the plan", reject_child),
+    ("pause and resume go down to a child run", pause_child),
+    ("a cancelled run cancels its child run", cancel_child),
 ];
 
 #[test]
@@ -291,4 +295,126 @@ fn release_paths(place: &Place) {
     assert!(run(10, "9.9.9").0.stderr.contains("no such release"));
     site.exits(3, &["run", "--param", "version=1.4.2"]);
     assert_eq!(site.project.read("state/deploy.log").lines().count(), 4, "one line for each deploy");
+}
+
+/// Returns the child run of a step.
+fn child(view: &Value, step: &str) -> String {
+    let steps = view["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let found = steps.iter().find(|one| one["id"] == step).and_then(|one| one["child"].as_str());
+    found.unwrap_or_else(|| panic!("`{step}` has no child run: {view:#}")).to_owned()
+}
+
+fn approve_child(place: &Place) {
+    let site = place.site("prints");
+    site.exits(0, &["check", "plan.json"]);
+    site.exits(3, &["run"]);
+    let parent = site.show();
+    assert_eq!(parent["waiting_for"]["kind"], "child_run", "{parent:#}");
+    let child = child(&parent, "publish");
+    let waits = site.project.show(&child);
+    assert_eq!(
+        (&waits["parent"]["run"], &waits["waiting_for"]["kind"]),
+        (&parent["run"], &json!("plan_approval"))
+    );
+    let digest = waits["waiting_for"]["digest"].as_str().expect("it waits for an approval");
+    let approved = site.exits(0, &["approve", &child, "--digest", digest, "--as", "ada"]);
+    assert!(approved.stderr.contains("It was a step of run"), "{approved:?}");
+    let view = site.show();
+    assert_eq!(view["result"], "A picture of 1 copy on a wall", "{view:#}");
+    assert_eq!(view["steps"][1]["attempts"], 1);
+    assert_eq!(
+        site.project.read("printed.log"),
+        "A picture of a hare\n",
+        "nothing was printed before, or twice"
+    );
+    site.exits(0, &["audit", "last", "--verify"]);
+    site.exits(0, &["audit", &child, "--verify"]);
+    assert!(site.exits(0, &["watch", &child, "--exit-status"]).stderr.contains("print"));
+    let (up, down) =
+        (site.exits(0, &["audit", &child, "--spans"]), site.exits(0, &["audit", "last", "--spans"]));
+    assert!(up.stdout.contains("→ step of: "), "{up:?}");
+    assert!(down.stdout.contains("→ child run: "), "{down:?}");
+}
+
+fn reject_child(place: &Place) {
+    let project = place.copy("prints");
+    let rule = r#"
+[[replan.rules]]
+when = 'failure.code == "child_rejected"'
+insert = { id = "sketch", tool = "draw", input = { what = "a sketch" } }
+times = 1
+"#;
+    project.write("foreplan.toml", &(project.read("foreplan.toml") + rule));
+    let site = place.begin(project);
+    site.exits(3, &["run"]);
+    let first = child(&site.show(), "publish");
+    site.exits(0, &["reject", &first, "--reason", "not on a wall"]);
+    // In one process, somebody has to carry the parent on; in a deployment it may be over by then.
+    let goes_on = || drop(site.project.foreplan(&["resume", "last"]));
+    wait_until("the mended plan asks too", || {
+        goes_on();
+        site.show()["waiting_for"]["child"].as_str().is_some_and(|child| child != first)
+    });
+    let view = site.show();
+    assert_eq!(view["replans"][0]["decision"], "patch", "{view:#}");
+    let second = child(&view, "publish");
+    site.exits(0, &["reject", &second, "--reason", "nor on a fence"]);
+    wait_until("the run fails", || {
+        goes_on();
+        site.show()["status"] == "failed"
+    });
+    assert_eq!(site.project.show(&first)["reason"], "not on a wall");
+    assert_eq!(site.project.read("printed.log"), "");
+}
+
+/// A project whose goal step prints slowly, without asking, and then has one more step.
+fn slow_child(place: &Place) -> Site {
+    let project = place.copy("prints");
+    let more = r#"
+[approval]
+mode = "auto"
+
+[[tools.template]]
+name = "hang"
+description = "Hang the pictures up"
+input = { copies = "integer" }
+as = "wall"
+template = "A wall with {{ copies }}"
+"#;
+    project.write("foreplan.toml", &(project.read("foreplan.toml") + more));
+    project.write("plan.json", &project.read("plan.json").replace("[\"copies\"]", "[\"copies\", \"wall\"]"));
+    let print = project.read("print.sh");
+    project.write("print.sh", &format!("touch started\nwhile [ ! -e go ]; do sleep 0.02; done\n{print}"));
+    place.begin(project)
+}
+
+fn pause_child(place: &Place) {
+    let site = slow_child(place);
+    let running = site.start();
+    let child = child(&site.show(), "publish");
+    site.exits(0, &["pause", "last"]);
+    wait_until("the child run is paused", || site.project.show(&child)["status"] == "paused");
+    site.go();
+    ends(running, 3);
+    let paused = site.project.show(&child);
+    assert_eq!(statuses(&paused), ["succeeded", "pending"], "it starts nothing more: {paused:#}");
+    site.exits(0, &["resume", "last"]);
+    let view = site.show();
+    assert_eq!(statuses(&view), ["succeeded"; 3], "{view:#}");
+    assert_eq!(site.project.read("printed.log").lines().count(), 1);
+}
+
+fn cancel_child(place: &Place) {
+    let site = slow_child(place);
+    let running = site.start();
+    let child = child(&site.show(), "publish");
+    site.exits(0, &["cancel", "last"]);
+    ends(running, 5);
+    wait_until("the child run is cancelled", || {
+        // In one process, a cancel that came too late takes effect when the child run is carried on.
+        let is_alone = place.deployment.is_none();
+        assert!(!is_alone || site.project.foreplan(&["resume", "--all"]).code == 0);
+        site.project.show(&child)["status"] == "cancelled"
+    });
+    assert_eq!(site.project.read("printed.log"), "");
 }

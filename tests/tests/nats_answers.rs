@@ -177,3 +177,33 @@ fn what_comes_on_an_unknown_subject_or_is_of_an_unknown_kind_is_kept() {
     site.answer(&work.subject(), &work.answer(json!({"done": true})));
     site.client.ends(0);
 }
+
+#[test]
+fn nobody_but_a_tracker_begins_a_child_run_or_speaks_for_one() {
+    let site = Site::new();
+    site.client.submit();
+    let work = site.take();
+    let (run, lease) = (&work.0.frame["body"]["run"], &work.0.frame["header"]["lease"]);
+    let says = |input: Value| {
+        json!({"header": {"v": 1, "id": uuid(), "lease": lease},
+            "body": {"message": "input", "run": run, "input": input}})
+    };
+    let spec = json!({"project": "work", "goal": "g", "planner": {"kind": "derive", "produce": ["done"]},
+        "parent": {"run": run, "step": "work", "attempt": 1}});
+    let begin = json!({"input": "submit", "by": "a stranger", "spec": spec});
+    let cancel = json!({"input": "command", "id": uuid(), "by": "a stranger", "command": "cancel"});
+    let child = json!({"input": "child", "step": "work", "attempt": 1, "waits": true});
+    for (task, number, input) in
+        [("begin", "0", begin.clone()), ("command", "0", cancel), ("child-work", "1", child)]
+    {
+        site.answer(&subject(run, task, number), &says(input));
+    }
+    wait_until("what has no tracker's lease is kept", || site.dead("forged") == 3);
+    let commands = subject(run, "x", "x").replace("fp.rep.", "fp.cmd.somebody.").replace(".x.x", "");
+    site.answer(&commands, &says(begin));
+    wait_until("a client's child run is kept", || site.dead("misdirected") == 1);
+
+    assert_eq!(site.client.show("last")["status"], "running");
+    site.answer(&work.subject(), &work.answer(json!({"done": true})));
+    site.client.ends(0);
+}

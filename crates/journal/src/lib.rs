@@ -80,6 +80,13 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// If the store cannot be read.
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRecord>, Error>>;
+
+    /// Says that a run has ended, and that all who must know of it do: nobody needs to look after it any
+    /// more. A journal that does not keep apart which runs are to be looked after has nothing to do.
+    fn close(&self, run: RunId) -> BoxFuture<'_, ()> {
+        let _ = run;
+        Box::pin(futures::future::ready(()))
+    }
 }
 
 /// Keeps values that are too large for an entry.

@@ -17,6 +17,7 @@ use async_nats::{
 use foreplan_bus::{Bus, Consumer, Error, MemoryBus, Receipt};
 use foreplan_core::{
     id::{Capability, RunId},
+    input::Input,
     payload::ENTRY_BYTES_MAX,
 };
 use foreplan_protocol::{
@@ -224,19 +225,22 @@ impl Inner {
         matches!(crate::read::last(&stream, &subject).await, Ok(Some(_)))
     }
 
-    /// Sends what a worker answers or asks to the shard of its run.
+    /// Sends what a worker answers or asks, or what a tracker tells another's run, to the shard of the run.
     async fn reply(&self, to: &Subject, message: Message) -> Result<(), Error> {
         let Some((run, task, number)) = task_of(&message) else { return Err(misdirected(to)) };
         let kind = match &message {
             // An agent step asks once for each of its calls.
             Message::PermitRequest(ask) => format!("permit-{:?}", ask.call),
+            Message::Input { input: Input::Command(command), .. } => command.id.to_string(),
+            // A child run may stand where it stood before.
+            Message::Input { input: Input::Child { .. }, .. } => Uuid::now_v7().to_string(),
             _ => "reply".to_owned(),
         };
         let id = format!("{kind}/{run}/{task}/{number}/{}", self.options.worker);
         let mut headers = HeaderMap::new();
         headers.insert(WORKER, self.options.worker.as_str());
         let subject = self.connection.names.reply(run, &task, number);
-        // A tracker answers in the place of a worker that never got its request.
+        // A tracker answers in the place of a worker that never got its request, and for child runs.
         let own = || self.leases.get().map(|leases| leases.of(run, &task, number));
         let lease = self.hands.lease(&(run, task.clone(), number)).or_else(own);
         self.send(to, subject, message, Letter { id, lease, headers }).await

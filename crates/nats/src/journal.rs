@@ -151,7 +151,7 @@ impl Inner {
             Write { run, seq: entry.seq, bytes, hash, expected: known.sequence, header: known.run, progress };
         self.publish(write).await?;
         if progress.ended_at.is_some() {
-            self.set_ended(run).await;
+            self.known.lock().remove(&run);
         }
         Ok(())
     }
@@ -323,11 +323,10 @@ impl Inner {
     }
 
     /// A note that stays is found to be wrong by the next takeover, and costs it one read.
-    async fn set_ended(&self, run: RunId) {
+    async fn close(&self, run: RunId) {
         if let Err(error) = self.open.purge(format!("{}.{run}", shard(run))).await {
             tracing::debug!(%run, %error, "an ended run is still noted as open");
         }
-        self.known.lock().remove(&run);
     }
 
     /// Makes a key this run's. A key whose run was never written is free.
@@ -396,6 +395,10 @@ impl Journal for NatsJournal {
             records.truncate(filter.limit.unwrap_or(usize::MAX));
             Ok(records)
         })
+    }
+
+    fn close(&self, run: RunId) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.close(run))
     }
 }
 

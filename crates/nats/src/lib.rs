@@ -7,7 +7,7 @@
 //!  WORK       requests to planners and executors    NatsBus
 //!  CMD        commands and replies, by shard        Shards ──▶ NatsBus ──▶ tracker
 //!  OWNERS     which tracker has which shard         Shards
-//!  OPEN       runs that have not ended              NatsJournal, Shards
+//!  OPEN       runs that are to be looked after      NatsJournal, Shards
 //!  CURSORS    how far each place has the traces     NatsJournal
 //!  CAPABILITIES, WORKERS                            Registry
 //!  SECRETS    what makes leases                     Shards

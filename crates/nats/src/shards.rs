@@ -31,7 +31,7 @@ use tokio_util::{
 
 use self::keeper::{Owners, TICK};
 use crate::{
-    Answer, NatsBus, Registry,
+    Answer, NatsBus, Refusal, Registry,
     bus::Inner as Bus,
     client::REPLY_TO,
     error::chain,
@@ -52,6 +52,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 /// How long a new owner waits for the queue to be worked off: one more delivery of what the last
 /// owner had in hand lies within.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// Why a message is refused that can be read.
+const MISDIRECTED: (&str, &str) = ("misdirected", "its kind does not belong on its subject");
 
 /// What a tracker does with the runs of its shards.
 pub trait Desk: Send + Sync + 'static {
@@ -233,34 +236,60 @@ impl Shared {
             Err(error) => return self.refuse(&delivery, "unreadable", &error.to_string()).await,
         };
         match frame.body {
-            message @ (Message::Reply { .. } | Message::PermitRequest(_)) if is_reply => {
+            message if is_reply && task_of(&message).is_some() => {
                 if !self.is_leased(frame.header.lease.as_deref(), &delivery.subject, &message) {
                     let why = "it returns no lease of the work that it answers";
                     return self.refuse(&delivery, "forged", why).await;
                 }
-                self.bus.remember(&message, delivery.headers.as_ref());
-                self.deliver(delivery, message);
+                self.take_reply(delivery, message).await;
             }
+            // A child run is begun by a tracker, which has a lease.
             Message::Input { run, input: Input::Submit { spec, .. } }
-                if !is_reply && names.run_of(&delivery.subject) == Some(run) =>
+                if !is_reply && names.run_of(&delivery.subject) == Some(run) && spec.parent.is_none() =>
             {
                 let by = names.user_of(&delivery.subject).unwrap_or_default();
-                let desk = Arc::clone(&self.desk);
-                self.tasks.spawn(
-                    Arc::clone(self).answer(delivery, async move { desk.submit(run, spec, by).await }),
-                );
+                self.submit(delivery, run, spec, by);
             }
             Message::Input { run, input: Input::Command(mut command) }
                 if !is_reply && names.run_of(&delivery.subject) == Some(run) =>
             {
                 command.by = names.user_of(&delivery.subject).unwrap_or_default();
-                let desk = Arc::clone(&self.desk);
-                self.tasks.spawn(
-                    Arc::clone(self).answer(delivery, async move { desk.command(run, command).await }),
-                );
+                self.command(delivery, run, command);
             }
-            _ => self.refuse(&delivery, "misdirected", "its kind does not belong on its subject").await,
+            _ => self.refuse(&delivery, MISDIRECTED.0, MISDIRECTED.1).await,
         }
+    }
+
+    /// Takes what comes with a lease: from a worker, or from the tracker of a parent or a child run.
+    async fn take_reply(self: &Arc<Self>, delivery: Delivery, message: Message) {
+        match message {
+            Message::Input { run, input: Input::Submit { spec, by, .. } } => {
+                self.submit(delivery, run, spec, by);
+            }
+            Message::Input { run, input: Input::Command(command) } => self.command(delivery, run, command),
+            Message::Reply { run, .. } | Message::Input { run, .. } => self.deliver(delivery, run, message),
+            Message::PermitRequest(ref ask) => {
+                let run = ask.run;
+                self.bus.remember(&message, delivery.headers.as_ref());
+                self.deliver(delivery, run, message);
+            }
+            Message::Plan(_)
+            | Message::Replan(_)
+            | Message::Review(_)
+            | Message::Step(_)
+            | Message::Cancel(_)
+            | Message::PermitAnswer(_) => self.refuse(&delivery, MISDIRECTED.0, MISDIRECTED.1).await,
+        }
+    }
+
+    fn submit(self: &Arc<Self>, delivery: Delivery, run: RunId, spec: Arc<RunSpec>, by: String) {
+        let desk = Arc::clone(&self.desk);
+        self.tasks.spawn(Arc::clone(self).answer(delivery, async move { desk.submit(run, spec, by).await }));
+    }
+
+    fn command(self: &Arc<Self>, delivery: Delivery, run: RunId, command: Command) {
+        let desk = Arc::clone(&self.desk);
+        self.tasks.spawn(Arc::clone(self).answer(delivery, async move { desk.command(run, command).await }));
     }
 
     /// Returns whether an answer is about the work that its subject names, and returns its lease.
@@ -272,13 +301,8 @@ impl Shared {
     }
 
     /// Hands a reply to its run, and acknowledges it once what follows is durable.
-    fn deliver(self: &Arc<Self>, delivery: Delivery, message: Message) {
+    fn deliver(self: &Arc<Self>, delivery: Delivery, run: RunId, message: Message) {
         let (receipt, mut settled) = Receipt::pair();
-        let run = match &message {
-            Message::Reply { run, .. } => *run,
-            Message::PermitRequest(ask) => ask.run,
-            _ => return,
-        };
         if let Err(error) = self.bus.local.hand(&Subject::Tracker(run), message, receipt) {
             tracing::debug!(%run, %error, "a reply waits for its tracker");
             return;
@@ -300,6 +324,9 @@ impl Shared {
             if let Err(error) = sent {
                 tracing::debug!(%error, "a client was not answered; it asks again");
             }
+        } else if matches!(answer, Answer::Refused(Refusal::Stuck(_))) {
+            // Nobody hears that it was not carried out: it comes again.
+            return;
         }
         acknowledge(&self.bus.connection.client, &delivery, AckKind::Ack).await;
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!  {t}.run.{shard}.{run}                                    entries of a run
 //!  {t}.cmd.{user}.{shard}.{run}                             commands
-//!  {t}.rep.{shard}.{run}.{step}.{attempt}                   what workers answer and ask
+//!  {t}.rep.{shard}.{run}.{task}.{n}                         what workers answer and ask, and trackers tell
 //!  {t}.work.{role}.{project}.{capability}.{run}.{step}.{n}  work
 //!  {t}.dead.{why}.{run}                                     what could not be processed
 //!  {t}.hint                                                 cancellations, to all executors
@@ -13,7 +13,10 @@
 
 use std::fmt;
 
-use foreplan_core::id::{Capability, RunId, StepId};
+use foreplan_core::{
+    id::{Capability, RunId, StepId},
+    input::Input,
+};
 
 use crate::Message;
 
@@ -260,8 +263,26 @@ pub fn task_of(message: &Message) -> Option<(RunId, String, u64)> {
             (*run, "review".to_owned(), u64::from(*review))
         }
         Message::Reply { run, reply: Reply::Step(reply) } => step(*run, &reply.step, reply.attempt),
-        Message::Input { .. } => return None,
+        Message::Input { run, input } => told(*run, input)?,
     })
+}
+
+/// Returns what a tracker tells a run of another's: that of a parent or of a child run. The words are
+/// no task of a worker, so that no lease of a worker's fits.
+fn told(run: RunId, input: &Input) -> Option<(RunId, String, u64)> {
+    match input {
+        Input::Submit { .. } => Some((run, "begin".to_owned(), 0)),
+        Input::Command(_) => Some((run, "command".to_owned(), 0)),
+        Input::Child { step, attempt, .. } => Some((run, format!("child-{step}"), u64::from(*attempt))),
+        Input::Planned(_)
+        | Input::Evaluated { .. }
+        | Input::Result(_)
+        | Input::Permit { .. }
+        | Input::Replanned(_)
+        | Input::Reviewed(_)
+        | Input::Wake
+        | Input::Takeover { .. } => None,
+    }
 }
 
 fn step(run: RunId, step: &StepId, attempt: u32) -> (RunId, String, u64) {

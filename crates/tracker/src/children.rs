@@ -4,8 +4,9 @@
 //! process. Whatever gets lost is said again: by a parent that is carried on to its child runs, and by
 //! a child run that is carried on to its parent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use foreplan_bus::Receipt;
 use foreplan_core::{
     action::{Action, ChildOrder},
     budget::StepMax,
@@ -22,24 +23,52 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{run_actor::State, shared::Shared, working::Unbound};
+use crate::{handle::TrackerHandle, run_actor::State, shared::Shared, supervisor::Order, working::Unbound};
+
+/// How long a child run waits whose parent could not be told where it stands: a server that starts
+/// again takes about as long.
+const TELL_PAUSE: Duration = Duration::from_secs(3);
 
 /// Where child runs are: in this process, or in a deployment.
 pub trait Children: Send + Sync + 'static {
-    /// Creates the run unless it is there, and has it carried on.
+    /// Has the run created unless it is there, carried on, and say where it stands.
     ///
     /// # Errors
     ///
-    /// Why it cannot be now.
+    /// Why it cannot be now. It is not created later either.
     fn begin(&self, run: RunId, spec: Arc<RunSpec>, by: String) -> BoxFuture<'_, Result<(), String>>;
 
     /// Sends a command. One that the run refuses, or that has no run, is dropped.
     fn command(&self, run: RunId, command: Command) -> BoxFuture<'_, ()>;
 }
 
-/// What a child run last told its parent.
+impl TrackerHandle {
+    /// Has a child run say again where it stands.
+    pub fn ask(&self, run: RunId) {
+        let wake = Message::Input { run, input: Input::Wake };
+        if self.supervisor.cast(Order::Deliver(run, wake, Receipt::none())).is_err() {
+            tracing::debug!(%run, "the tracker has stopped");
+        }
+    }
+
+    /// Says to a parent that the child run was not accepted: nobody carries out its step now.
+    pub async fn decline(&self, parent: Parent, why: &str) {
+        let Parent { run, step, attempt } = parent;
+        self.shared.answer(run, step, attempt, failed(FailureKind::Unserved, UNSERVED, why)).await;
+    }
+}
+
+/// What was last said of where a run stands.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// To its parent, if it has one.
+    pub(crate) parent: Option<Stands>,
+    /// To the journal: that it needs nobody any more.
+    is_closed: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Stands {
     GoesOn,
     Waits,
     Ended,
@@ -71,7 +100,7 @@ impl State {
             ChildOrder::Pause => CommandKind::Pause,
             ChildOrder::Resume => CommandKind::Resume,
         };
-        let command = Command { id: Uuid::now_v7(), by: format!("run {own}"), kind };
+        let command = Command { id: Uuid::now_v7(), by: own.speaks_as(), kind };
         tokio::spawn(async move { children.command(child, command).await });
     }
 
@@ -84,30 +113,53 @@ impl State {
         }
     }
 
-    /// Tells the parent where this run stands, if it has one and that is new to it.
-    pub(crate) async fn tell_parent(&mut self) {
-        let Some(parent) = self.run.spec().parent.clone() else { return };
+    /// Says again where the run stands, and has its child runs do so: what was said may be lost.
+    pub(crate) fn say_again(&mut self) {
+        self.told.parent = None;
+        self.ask_children();
+    }
+
+    /// Says where the run stands if that is new: to its parent, and once the parent knows of the end, to
+    /// the journal.
+    pub(crate) async fn tell(&mut self) {
+        if let Some(parent) = self.run.spec().parent.clone() {
+            self.tell_parent(parent).await;
+        }
+        let is_known = self.run.spec().parent.is_none() || self.told.parent == Some(Stands::Ended);
+        let is_over = self.run.status().is_ended() && is_known;
+        if is_over && !self.told.is_closed {
+            self.shared.journal.close(self.run.id()).await;
+        }
+        self.told.is_closed = is_over;
+    }
+
+    async fn tell_parent(&mut self, parent: Parent) {
         let now = match self.run.status() {
-            status if status.is_ended() => Told::Ended,
-            Status::Waiting | Status::Paused if self.run.is_idle() => Told::Waits,
-            _ => Told::GoesOn,
+            status if status.is_ended() => Stands::Ended,
+            Status::Waiting | Status::Paused if self.run.is_idle() => Stands::Waits,
+            _ => Stands::GoesOn,
         };
-        if self.told == Some(now) {
+        if self.told.parent == Some(now) {
             return;
         }
-        self.told = Some(now);
         let Parent { run, step, attempt } = parent;
         let message = match now {
-            Told::Ended => {
+            Stands::Ended => {
                 let reply = answer(&self.run, &self.shared, (run, step, attempt)).await;
                 Message::Reply { run, reply: Reply::Step(reply) }
             }
-            Told::GoesOn | Told::Waits => {
-                let waits = now == Told::Waits;
+            Stands::GoesOn | Stands::Waits => {
+                let waits = now == Stands::Waits;
                 Message::Input { run, input: Input::Child { step, attempt, waits } }
             }
         };
-        self.shared.publish(Subject::Tracker(run), message).await;
+        if self.shared.publish(Subject::Tracker(run), message).await {
+            self.told.parent = Some(now);
+        } else {
+            let later = self.shared.now().plus(TELL_PAUSE);
+            let next = self.run.next_wake().map_or(later, |next| next.min(later));
+            self.shared.timers.set(self.run.id(), Some(next));
+        }
     }
 }
 
@@ -121,33 +173,23 @@ fn begin(
 ) {
     tokio::spawn(async move {
         let child = parent.child(&step, attempt);
-        let failed = |kind: FailureKind, code: &str, why: &str| {
-            let failure = Failure::new(kind, code, why).effect(EffectState::None);
-            shared.answer(parent, step.clone(), attempt, AttemptOutcome::Failure(failure))
-        };
-        let begun = match (spec, shared.children.clone()) {
+        let outcome = match (spec, shared.children.clone()) {
             (Ok(Some(spec)), Some(children)) => {
-                children.begin(child, Arc::new(spec), format!("run {parent}")).await
+                match children.begin(child, Arc::new(spec), parent.speaks_as()).await {
+                    Ok(()) => return,
+                    Err(why) => failed(FailureKind::Unserved, UNSERVED, &why),
+                }
             }
-            (Ok(Some(_)), None) => Err("nobody runs goals here".to_owned()),
-            (Ok(None), _) => {
-                return failed(FailureKind::Plan, "no_planner", "nobody can plan this goal").await;
-            }
-            (Err(why), _) => {
-                return failed(FailureKind::InputSchema, "unbound", &why).await;
-            }
+            (Ok(Some(_)), None) => failed(FailureKind::Unserved, UNSERVED, "nobody runs goals here"),
+            (Ok(None), _) => failed(FailureKind::Plan, "no_planner", "nobody can plan this goal"),
+            (Err(why), _) => failed(FailureKind::InputSchema, "unbound", &why),
         };
-        match begun {
-            // It may have said where it stands before anybody listened.
-            Ok(()) => {
-                let wake = Message::Input { run: child, input: Input::Wake };
-                shared.publish(Subject::Tracker(child), wake).await;
-            }
-            Err(why) => {
-                failed(FailureKind::Unserved, UNSERVED, &why).await;
-            }
-        }
+        shared.answer(parent, step, attempt, outcome).await;
     });
+}
+
+fn failed(kind: FailureKind, code: &str, why: &str) -> AttemptOutcome {
+    AttemptOutcome::Failure(Failure::new(kind, code, why).effect(EffectState::None))
 }
 
 /// Makes the reply of an attempt that an ended run carried out.
@@ -163,7 +205,7 @@ async fn answer(run: &Run, shared: &Shared, (parent, step, attempt): (RunId, Ste
         step,
         attempt,
         outcome,
-        worker: format!("run {}", run.id()),
+        worker: run.id().speaks_as(),
         input: None,
         started_at: run.created_at(),
         ended_at: run.ended_at().unwrap_or_else(|| run.at()),

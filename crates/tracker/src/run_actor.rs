@@ -91,8 +91,8 @@ pub(crate) struct State {
     /// Whether it was said that the run is idle.
     is_idle: bool,
     is_retiring: bool,
-    /// What the parent was told last, if the run has one.
-    pub(crate) told: Option<Told>,
+    /// What was said last of where the run stands.
+    pub(crate) told: Told,
 }
 
 impl Actor for RunActor {
@@ -114,7 +114,7 @@ impl Actor for RunActor {
             wake: None,
             is_idle: false,
             is_retiring: false,
-            told: None,
+            told: Told::default(),
         })
     }
 
@@ -132,8 +132,8 @@ impl Actor for RunActor {
                 state.ask_children();
             }
             RunMessage::GoOn => {
-                state.told = None;
                 state.unhold(&me).await?;
+                state.say_again();
             }
             RunMessage::Bus(message, receipt) => state.message(&me, message, receipt).await?,
             RunMessage::Command(command, reply) => state.command(&me, *command, reply).await?,
@@ -164,7 +164,7 @@ impl Actor for RunActor {
             }
         }
         state.rest();
-        state.tell_parent().await;
+        state.tell().await;
         Ok(())
     }
 }
@@ -242,7 +242,7 @@ impl State {
             }
             Message::Input { input, .. } => {
                 if input == Input::Wake {
-                    self.told = None;
+                    self.told.parent = None;
                 }
                 self.take_and_settle(me, input, receipt).await
             }

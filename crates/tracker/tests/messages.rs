@@ -5,13 +5,17 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use foreplan_bus::Receipt;
+use foreplan_bus::{Bus as _, Error, Receipt};
 use foreplan_core::{
     event::{Entry, Event},
-    id::RunId,
-    input::{CommandKind, Input, Verdicts},
+    goal::Parent,
+    id::{RunId, StepId},
+    input::{AttemptOutcome, CommandKind, Input, Verdicts},
     policy::ReplanDecision,
     view::Status,
 };
@@ -19,6 +23,7 @@ use foreplan_journal::Journal as _;
 use foreplan_protocol::{Message, Reply, Subject};
 use foreplan_tracker::{Standing, SubmitError};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::support::{Fixture, PATIENCE, failed, plan_reply, replan_reply, returned, two_steps};
 
@@ -245,4 +250,45 @@ async fn a_run_that_only_waits_is_looked_after_without_a_word_and_one_with_work_
     tokio::time::timeout(PATIENCE, taken_over).await.unwrap();
     let lost = |event: &Event| matches!(event, Event::AttemptFailed { attempt: 1, .. });
     assert!(works.entries().await[before].events.iter().any(lost), "it is lost with its process");
+}
+
+#[tokio::test]
+async fn a_child_run_says_how_it_ended_until_its_parent_hears_it() {
+    let mut f = Fixture::new().await;
+    f.asked_for_plan().await;
+    let (parent, step) = (f.ids.run(), "sub".parse::<StepId>().unwrap());
+    let (heard, mut hears) = mpsc::unbounded_channel();
+    let refused = Arc::new(AtomicBool::new(false));
+    let refuses = Arc::clone(&refused);
+    let listen = move |message: Message| {
+        let is_end = matches!(message, Message::Reply { .. });
+        if is_end && !refuses.swap(true, Ordering::SeqCst) {
+            return Err(Error::Gone("the parent's tracker".to_owned()));
+        }
+        heard.send(message).map_err(|_| Error::Gone("test".to_owned()))
+    };
+    f.bus.serve(Subject::Tracker(parent), Box::new(listen));
+    f.run = parent.child(&step, 1);
+    f.submit_for(f.run, Some(Parent { run: parent, step: step.clone(), attempt: 1 })).await.unwrap();
+    f.planned(json!([{"id": "a", "tool": "read"}])).await;
+    f.asked_for_step().await;
+    assert!(f.reply(returned("a", 1, json!("done"))).await);
+    let is_refused = async {
+        while !refused.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_refused).await.unwrap();
+    f.clock.advance(PATIENCE);
+
+    let mut last = None;
+    let hears_the_end = async {
+        while !matches!(last, Some(Message::Reply { .. })) {
+            last = hears.recv().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, hears_the_end).await.unwrap();
+    let Some(Message::Reply { run, reply: Reply::Step(reply) }) = last else { panic!("{last:?}") };
+    assert_eq!((run, &reply.step, reply.attempt), (parent, &step, 1));
+    assert!(matches!(reply.outcome, AttemptOutcome::Output(_)), "{reply:?}");
 }

@@ -32,6 +32,7 @@ impl Desk {
 
     async fn accept(&self, run: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), Refusal> {
         let busy = self.busy_group(&spec, run).await?;
+        let is_child = spec.parent.is_some();
         let rejects = spec.group.as_ref().is_some_and(|group| group.when_busy == WhenBusy::Reject);
         let submitted = match busy {
             Some(first) if rejects => {
@@ -50,7 +51,12 @@ impl Desk {
         };
         match submitted {
             Ok(_) => Ok(()),
-            Err(SubmitError::Journal(JournalError::Exists(first))) if first == run => Ok(()),
+            Err(SubmitError::Journal(JournalError::Exists(first))) if first == run => {
+                if is_child {
+                    self.tracker.ask(run);
+                }
+                Ok(())
+            }
             Err(SubmitError::Journal(JournalError::Exists(first))) => Err(Refusal::Exists(first)),
             Err(error @ SubmitError::Busy { .. }) => Err(Refusal::Busy(error.to_string())),
             Err(SubmitError::Fork(refusal)) => Err(Refusal::Fork(refusal.to_string())),
@@ -86,7 +92,17 @@ impl Desk {
 
 impl foreplan_nats::Desk for Desk {
     fn submit(&self, run: RunId, spec: Arc<RunSpec>, by: String) -> BoxFuture<'_, Answer> {
-        Box::pin(async move { answer(self.accept(run, spec, &by).await) })
+        Box::pin(async move {
+            let parent = spec.parent.clone();
+            let accepted = self.accept(run, spec, &by).await;
+            // A run that may be there after all is begun again.
+            if let (Some(parent), Err(refusal)) = (parent, &accepted)
+                && !matches!(refusal, Refusal::Stuck(_))
+            {
+                self.tracker.decline(parent, &refusal.to_string()).await;
+            }
+            answer(accepted)
+        })
     }
 
     fn command(&self, run: RunId, command: Command) -> BoxFuture<'_, Answer> {

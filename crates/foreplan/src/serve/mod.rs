@@ -10,6 +10,7 @@
 //!                     └───────────rep────────────┘
 //! ```
 
+mod children;
 mod desk;
 mod health;
 mod remote;
@@ -246,7 +247,7 @@ impl Service {
                     journal: Arc::new(journal.clone()),
                     payloads: Arc::new(journal.payloads().clone()),
                     inventories: Arc::new(move |project| registry.inventory_of(project)),
-                    children: None,
+                    children: Some(Arc::new(children::Offspring(self.bus.clone()))),
                     clock: system_clock(),
                     active_runs_max: ACTIVE_RUNS_MAX,
                 };

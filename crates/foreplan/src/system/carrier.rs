@@ -139,15 +139,15 @@ impl Carrier {
     async fn begin(&self, run: RunId, spec: Arc<RunSpec>, by: &str) -> Result<(), String> {
         let tracker = self.tracker.get().ok_or("the system is not ready")?;
         match tracker.submit(run, spec, by).await {
-            Ok(_) => {
-                self.mine.lock().insert(run);
-                Ok(())
-            }
+            Ok(_) => drop(self.mine.lock().insert(run)),
             Err(SubmitError::Journal(JournalError::Exists(_))) => {
-                self.take(run).await.map_err(|error| error.to_string())
+                self.take(run).await.map_err(|error| error.to_string())?;
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => return Err(error.to_string()),
         }
+        // It may have said where it stands before anybody listened.
+        tracker.ask(run);
+        Ok(())
     }
 
     async fn command(&self, run: RunId, command: Command) {

@@ -145,7 +145,7 @@ impl System {
         let of_project =
             self.inner.remote.as_ref().map(|remote| remote.deployment.inventory_of(&spec.project));
         let inventory = of_project.as_ref().unwrap_or(&self.inner.inventory);
-        foreplan_tracker::propose(plan, Planning { spec, inventory, goals: !self.is_remote() })
+        foreplan_tracker::propose(plan, Planning { spec, inventory, goals: true })
     }
 
     /// Asks the planner for a plan, and checks it. Nothing is recorded.

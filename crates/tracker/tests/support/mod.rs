@@ -7,7 +7,7 @@ use foreplan_core::{
     budget::Usage,
     event::Entry,
     failure::{Failure, FailureKind},
-    goal::RunSpec,
+    goal::{Parent, RunSpec},
     id::RunId,
     input::{AttemptOutcome, AttemptReply, Command, CommandKind, Verdicts},
     payload::Output,
@@ -35,6 +35,7 @@ pub(crate) struct Fixture {
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) tracker: TrackerHandle,
     pub(crate) requests: mpsc::UnboundedReceiver<Message>,
+    pub(crate) clock: TestClock,
     pub(crate) ids: Ids,
     pub(crate) run: RunId,
 }
@@ -60,28 +61,34 @@ impl Fixture {
         let journal = Arc::new(MemoryJournal::new(Arc::clone(&payloads)));
         let tools = json!({"read": tool("read", "read"), "send": tool("send", "irreversible")});
         let inventory: Arc<Inventory> = Arc::new(serde_json::from_value(tools).unwrap());
+        let clock = TestClock::ticking(Timestamp(1_000_000), Duration::from_micros(1));
         let deps = Deps {
             bus: bus.clone(),
             journal: journal.clone(),
             payloads,
             inventories: Arc::new(move |_: &str| Arc::clone(&inventory)),
             children: None,
-            clock: TestClock::ticking(Timestamp(1_000_000), Duration::from_micros(1)).reader(),
+            clock: clock.reader(),
             active_runs_max,
         };
         let tracker = spawn(deps).await.unwrap();
         let mut ids = Ids::seeded(3);
         let run = ids.run();
-        let fixture = Self { bus, journal, tracker, requests, ids, run };
+        let fixture = Self { bus, journal, tracker, requests, clock, ids, run };
         fixture.submit(run).await.unwrap();
         fixture
     }
 
     /// Begins a run.
     pub(crate) async fn submit(&self, run: RunId) -> Result<(), SubmitError> {
+        self.submit_for(run, None).await
+    }
+
+    /// Begins the run of a step of another.
+    pub(crate) async fn submit_for(&self, run: RunId, parent: Option<Parent>) -> Result<(), SubmitError> {
         let spec = json!({"project": "p", "goal": "g", "planner": {"kind": "custom", "name": "test"},
             "approval": {"mode": "auto"}});
-        let spec: RunSpec = serde_json::from_value(spec).unwrap();
+        let spec = RunSpec { parent, ..serde_json::from_value(spec).unwrap() };
         self.tracker.submit(run, Arc::new(spec), "ann").await.map(drop)
     }
 
