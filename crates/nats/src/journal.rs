@@ -25,6 +25,7 @@ use crate::{
     error::chain,
     index,
     read::{self, Wanted},
+    together::Together,
 };
 
 /// Waits between the attempts to append the same bytes: a leader that moves takes a few seconds.
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) cursors: tokio::sync::OnceCell<crate::cursors::Cursors>,
     pub(crate) payloads: NatsPayloads,
     known: Mutex<HashMap<RunId, Known>>,
+    pub(crate) together: Together,
 }
 
 /// The end of a run's chain, as this process last saw it.
@@ -102,6 +104,7 @@ impl NatsJournal {
             cursors: tokio::sync::OnceCell::new(),
             payloads: NatsPayloads::open(connection).await?,
             known: Mutex::default(),
+            together: Together::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -225,7 +228,8 @@ impl Inner {
     }
 
     /// Returns a run's entries from `from` on, with the hashes of their stored bytes.
-    pub(crate) async fn read(&self, run: RunId, from: u64) -> Result<Vec<Hashed>, Error> {
+    pub(crate) async fn read(self: &Arc<Self>, run: RunId, from: u64) -> Result<Vec<Hashed>, Error> {
+        let _reading = self.together.begin();
         let Some(last) = read::last(&self.runs, &self.subject(run)).await.map_err(|e| self.unreadable(e))?
         else {
             return Err(Error::NoRun(run));
@@ -261,8 +265,13 @@ impl Inner {
     }
 
     /// Returns the entries of a run as they are kept, between two sequences of the stream.
-    pub(crate) async fn stored(&self, run: RunId, from: u64, until: u64) -> Result<Vec<Stored>, Error> {
-        let read = self.messages(self.subject(run), from, until).await;
+    pub(crate) async fn stored(
+        self: &Arc<Self>,
+        run: RunId,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Stored>, Error> {
+        let read = self.messages(run, from, until).await;
         read.map_err(|e| self.unreadable(e))?
             .into_iter()
             .filter(|one| one.sequence <= until)
@@ -274,11 +283,17 @@ impl Inner {
     }
 
     async fn messages(
-        &self,
-        subject: String,
+        self: &Arc<Self>,
+        run: RunId,
         from: u64,
         until: u64,
     ) -> Result<Vec<read::Read>, crate::Error> {
+        if from == 0
+            && let Some(read) = self.among_others(run, until).await
+        {
+            return Ok(read);
+        }
+        let subject = self.subject(run);
         let name = &self.runs.cached_info().config.name;
         if let Some(read) = direct::read(&self.connection, name, &subject, (from, until)).await? {
             return Ok(read);

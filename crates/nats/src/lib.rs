@@ -34,6 +34,7 @@ mod read;
 mod run_store;
 mod setup;
 mod shards;
+mod together;
 mod unserved;
 mod work;
 

@@ -43,6 +43,15 @@ pub(crate) struct Wanted {
 
 /// Returns what a stream has now.
 pub(crate) async fn read(stream: &Stream, wanted: Wanted) -> Result<Vec<Read>, Error> {
+    Ok(read_at_most(stream, wanted, usize::MAX).await?.unwrap_or_default())
+}
+
+/// Returns what a stream has now, if that is not more messages than `most`.
+pub(crate) async fn read_at_most(
+    stream: &Stream,
+    wanted: Wanted,
+    most: usize,
+) -> Result<Option<Vec<Read>>, Error> {
     let config = pull::Config {
         filter_subject: wanted.subject,
         deliver_policy: wanted.from,
@@ -55,7 +64,11 @@ pub(crate) async fn read(stream: &Stream, wanted: Wanted) -> Result<Vec<Read>, E
     };
     let failed = |reason: String| Error::server("a stream is read", reason);
     let reader: PullConsumer = stream.create_consumer(config).await.map_err(|e| failed(chain(&e)))?;
-    let result = drain(&reader, wanted.until).await;
+    let is_too_much = reader.cached_info().num_pending > most as u64;
+    let result = match is_too_much {
+        true => Ok(None),
+        false => drain(&reader, wanted.until).await.map(Some),
+    };
     let name = reader.cached_info().name.clone();
     if let Err(error) = stream.delete_consumer(&name).await {
         tracing::debug!(%error, "a reader was not deleted; it ends by itself");

@@ -258,3 +258,33 @@ async fn a_prefix_that_another_deployment_uses_is_refused_by_name() {
     let refused = Setup::default().run(&connection).await.unwrap_err().to_string();
     assert!(refused.contains("`fp_RUNS`") && refused.contains("overlap"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_read_all_at_once_are_each_read_whole() {
+    let Deployment { server, connection } = deployment().await;
+    let journal = NatsJournal::open(&connection).await.unwrap();
+    let runs: Vec<RunId> = (0..300).map(|_| run_id()).collect();
+    for seq in 0..4 {
+        // Entries of all runs lie between those of one; some runs have fewer.
+        let written = runs.iter().enumerate().filter(|(at, _)| seq <= *at as u64 % 4).map(|(_, run)| {
+            let (journal, progress) = (&journal, progress(Status::Running));
+            async move {
+                match seq {
+                    0 => journal.create(new_run(*run, None), entry(0), progress).await,
+                    _ => journal.append(*run, entry(seq), progress).await,
+                }
+            }
+        });
+        futures::future::try_join_all(written).await.unwrap();
+    }
+    let another = Connection::open(&Options::new(server.url())).await.unwrap();
+    let another = NatsJournal::open(&another).await.unwrap();
+    let read = futures::future::try_join_all(runs.iter().map(|run| another.read(*run, 0))).await.unwrap();
+    for (at, entries) in read.iter().enumerate() {
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+        assert_eq!(seqs, (0..=at as u64 % 4).collect::<Vec<_>>(), "run {at}");
+    }
+    another.append(runs[7], entry(4), progress(Status::Running)).await.unwrap();
+    let missing = futures::future::join_all((0..100).map(|_| another.read(run_id(), 0))).await;
+    assert!(missing.iter().all(|read| matches!(read, Err(Error::NoRun(_)))));
+}

@@ -96,6 +96,12 @@ impl Names {
         format!("{}.run.*.*", self.tenant)
     }
 
+    /// Returns the subjects of the entries of a shard's runs.
+    #[must_use]
+    pub fn shard_runs(&self, shard: u8) -> String {
+        format!("{}.run.{shard}.*", self.tenant)
+    }
+
     /// Returns the run whose entry has this subject.
     #[must_use]
     pub fn run_of(&self, subject: &str) -> Option<RunId> {
