@@ -102,8 +102,7 @@ fn trackers_and_executors_of_two_versions_carry_one_run_on_together() {
     let old_executor = serve(&older, &["--roles", "executor"]);
 
     // Today's client and executor, and the tracker of the earlier version.
-    assert_eq!(today.foreplan(&["run"]).code, 3, "what cannot be undone asks first");
-    today.approve();
+    today.foreplan(&["run", "--detach", "--approve", "auto"]).succeeded();
     newer.write("go-first", "");
     wait_until("the second step begins", || newer.read("began").contains("second"));
 
@@ -123,10 +122,9 @@ fn trackers_and_executors_of_two_versions_carry_one_run_on_together() {
     assert_eq!(older.read("began"), "third\nfourth\n", "each call was made once");
     let view = today.show("last");
     for (at, (id, pool)) in STEPS.iter().enumerate() {
-        let worker = if *pool == "today" { &new_executor.name } else { &old_executor.name };
-        assert_eq!(
-            (&view["steps"][at]["id"], &view["steps"][at]["worker"]),
-            (&(*id).into(), &worker.clone().into())
-        );
+        let process = if *pool == "today" { &new_executor.name } else { &old_executor.name };
+        let step = &view["steps"][at];
+        let worker = step["worker"].as_str().unwrap_or_default();
+        assert!(step["id"] == *id && worker.starts_with(&format!("{process}/{pool}/")), "{step:#}");
     }
 }
