@@ -51,7 +51,7 @@ fn planned_by_model(folder: &Path) {
 
 fn step(id: &str, tool: &str, input: Value, needs: &[&str], expect: Value) -> Value {
     json!({
-        "id": id, "title": id, "tool": tool, "input": input, "needs": needs, "when": null, "for_each": null,
+        "id": id, "title": id, "do": {"tool": tool, "input": input}, "needs": needs, "when": null, "for_each": null,
         "expect": expect,
     })
 }

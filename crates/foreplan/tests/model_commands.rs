@@ -44,7 +44,7 @@ fn project(server: &ModelServer) -> tempfile::TempDir {
 
 fn plan() -> Value {
     let step = json!({
-        "id": "double", "title": "Double it", "tool": "double", "input": {"n": {"value": 21}},
+        "id": "double", "title": "Double it", "do": {"tool": "double", "input": {"n": {"value": 21}}},
         "needs": [], "when": null, "for_each": null, "expect": null,
     });
     json!({"answer": {"kind": "plan", "rationale": "one step does it", "steps": [step], "result": {"ref": "double.doubled"}}})
@@ -173,7 +173,7 @@ async fn a_replanning_model_is_asked_once_about_a_failed_step() {
     let mut first = plan();
     first["answer"]["steps"][0]["expect"] = json!("output.doubled > 100");
     let mut step = first["answer"]["steps"][0].clone();
-    step["input"]["n"]["value"] = json!(60);
+    step["do"]["input"]["n"]["value"] = json!(60);
     let retry = json!({"decision": {"kind": "retry", "reason": "the number was too small", "step": step}});
     server.script([Reply::json(&first), Reply::json(&retry)]);
     let folder = project(&server);
@@ -197,7 +197,7 @@ fn example(name: &str, server: &ModelServer) -> tempfile::TempDir {
 
 fn step(id: &str, tool: &str, input: Value, needs: &[&str]) -> Value {
     json!({
-        "id": id, "title": id, "tool": tool, "input": input, "needs": needs, "when": null, "for_each": null,
+        "id": id, "title": id, "do": {"tool": tool, "input": input}, "needs": needs, "when": null, "for_each": null,
         "expect": null,
     })
 }

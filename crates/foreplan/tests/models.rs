@@ -87,7 +87,7 @@ async fn system(models: &ScriptedModels, tools: impl IntoIterator<Item = Tool>) 
 }
 
 fn step(id: &str, tool: &str, input: Value) -> Value {
-    json!({"id": id, "title": id, "tool": tool, "input": input, "needs": [], "when": null, "for_each": null, "expect": null})
+    json!({"id": id, "title": id, "do": {"tool": tool, "input": input}, "needs": [], "when": null, "for_each": null, "expect": null})
 }
 
 fn plan(steps: Value, result: &str) -> Value {
@@ -152,7 +152,7 @@ async fn the_model_is_told_the_goal_the_tools_and_the_form_of_a_plan() {
         asked[0].system
     );
     let schema = &asked[0].output.as_ref().unwrap().schema;
-    assert!(schema["$defs"]["step"]["anyOf"].as_array().unwrap().len() >= 2);
+    assert!(schema["$defs"]["step"]["properties"]["do"]["anyOf"].as_array().unwrap().len() >= 2);
     system.shutdown().await;
 }
 

@@ -75,6 +75,25 @@ pub struct StepForm {
     pub for_each: Option<EachForm>,
     /// CEL.
     pub expect: Option<String>,
+    /// What it does.
+    #[serde(rename = "do")]
+    pub work: Option<WorkForm>,
+    /// What it does, from a model that does not keep it apart.
+    #[serde(flatten)]
+    pub flat: WorkForm,
+}
+
+impl StepForm {
+    /// Returns what the step does, and nothing of it afterwards.
+    pub(super) fn take_work(&mut self) -> WorkForm {
+        self.work.take().unwrap_or_else(|| std::mem::take(&mut self.flat))
+    }
+}
+
+/// What a step does, as a model writes it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct WorkForm {
     /// The pool.
     pub capability: Option<String>,
     /// A tool's name.

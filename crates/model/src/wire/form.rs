@@ -4,7 +4,7 @@ use foreplan_core::check::{EXECUTABLE, Kind};
 use serde_json::{Map, Value, json};
 
 use super::{
-    menu::{Menu, any_value, any_value_or_null, value_definitions},
+    menu::{Inputs, Menu, any_value, any_value_or_null, value_definitions},
     strict::{object, or_null},
 };
 use crate::OutputSchema;
@@ -48,9 +48,9 @@ pub fn replan_form(menu: &Menu) -> OutputSchema {
 
 fn form(name: &str, root: &str, answers: Vec<Value>, menu: &Menu) -> OutputSchema {
     let mut schema = object([field(root, json!({"anyOf": answers}))]);
-    let mut definitions: Map<String, Value> = value_definitions().into_iter().collect();
-    definitions.extend(shared());
-    definitions.insert("step".to_owned(), json!({"anyOf": steps(menu)}));
+    let Inputs { of_tools, scalars } = menu.inputs();
+    let mut definitions: Map<String, Value> = value_definitions(&scalars).into_iter().collect();
+    definitions.insert("step".to_owned(), any_step(&work(menu, of_tools)));
     schema["$defs"] = Value::Object(definitions);
     OutputSchema { name: name.to_owned(), schema }
 }
@@ -65,22 +65,33 @@ fn plan_fields(again: bool) -> Vec<(String, Value)> {
     fields
 }
 
+/// Returns the schema of a step: what all steps have, said once, and what it does.
+fn any_step(work: &[Value]) -> Value {
+    let each = object([field("in", any_value()), field("max", json!({"type": "integer"}))]);
+    object([
+        field("id", text()),
+        field("title", text()),
+        field("do", json!({"anyOf": work})),
+        field("needs", texts()),
+        field("when", or_null(described("string", "CEL over steps and params"))),
+        field("for_each", or_null(each)),
+        field("expect", or_null(described("string", "CEL over output, input and params"))),
+    ])
+}
+
 /// Returns one variant for each tool, and one for each other kind of step that can be executed. Goals
 /// are not offered: each would cost planning calls of its own, and one call is to plan all.
-fn steps(menu: &Menu) -> Vec<Value> {
-    let tool = |(name, input): (&str, Value)| {
-        let own = vec![field("tool", json!({"enum": [name]})), field("input", input)];
-        variant([own, common(), looped()].concat())
-    };
-    let mut steps: Vec<Value> = menu.inputs().into_iter().map(tool).collect();
+fn work(menu: &Menu, inputs: Vec<(&str, Value)>) -> Vec<Value> {
+    let tool = |(name, input)| object([field("tool", json!({"enum": [name]})), field("input", input)]);
+    let mut work: Vec<Value> = inputs.into_iter().map(tool).collect();
     if EXECUTABLE.contains(&Kind::Agent) {
-        steps.push(variant([agent(menu), common(), looped()].concat()));
+        work.push(object(agent(menu)));
     }
     if EXECUTABLE.contains(&Kind::Human) {
         let human = object([field("question", text()), field("answer", or_null(schema_text()))]);
-        steps.push(variant([vec![field("human", human)], common()].concat()));
+        work.push(object([field("human", human)]));
     }
-    steps
+    work
 }
 
 fn agent(menu: &Menu) -> Vec<(String, Value)> {
@@ -97,36 +108,6 @@ fn agent(menu: &Menu) -> Vec<(String, Value)> {
         fields.push(field("capability", or_null(json!({"enum": capabilities}))));
     }
     fields
-}
-
-/// What the fields that most steps have refer to, so that it is said once.
-fn shared() -> Vec<(String, Value)> {
-    let each = object([field("in", any_value()), field("max", json!({"type": "integer"}))]);
-    vec![
-        field("needs", texts()),
-        field("when", or_null(described("string", "CEL over steps and params"))),
-        field("for_each", or_null(each)),
-        field("expect", or_null(described("string", "CEL over output, input and params"))),
-    ]
-}
-
-fn to_shared(name: &str) -> (String, Value) {
-    field(name, json!({"$ref": format!("#/$defs/{name}")}))
-}
-
-/// The fields that every kind of step has.
-fn common() -> Vec<(String, Value)> {
-    vec![to_shared("needs"), to_shared("when")]
-}
-
-/// The fields of steps that return something to be checked, or run for each item of a list.
-fn looped() -> Vec<(String, Value)> {
-    vec![to_shared("for_each"), to_shared("expect")]
-}
-
-fn variant(fields: Vec<(String, Value)>) -> Value {
-    let head = vec![field("id", text()), field("title", text())];
-    object([head, fields].concat())
 }
 
 fn kind(name: &str, fields: Vec<(String, Value)>) -> Value {
@@ -222,7 +203,7 @@ mod tests {
         let validator = jsonschema::validator_for(&form.schema).unwrap();
         let answer = |tool: &str, input: Value| {
             json!({"answer": {"kind": "plan", "rationale": "", "result": null, "steps": [{
-                "id": "a", "title": "Load", "tool": tool, "input": input, "needs": [], "when": null,
+                "id": "a", "title": "Load", "do": {"tool": tool, "input": input}, "needs": [], "when": null,
                 "for_each": null, "expect": null,
             }]}})
         };

@@ -29,6 +29,9 @@ const TYPE_CHARS_MAX: usize = 400;
 /// Words shorter than this say nothing about a tool.
 const WORD_CHARS_MIN: usize = 3;
 
+/// Types of plain values, each of which a form says once.
+const SCALARS: [&str; 4] = ["boolean", "integer", "number", "string"];
+
 /// The tools that a prompt shows.
 #[derive(Clone, Debug)]
 pub struct Menu {
@@ -89,12 +92,22 @@ impl Menu {
     }
 
     /// Returns the schema of each tool's input, every value a literal or a reference.
-    pub(super) fn inputs(&self) -> Vec<(&str, Value)> {
-        let mut left = FIELDS_MAX;
-        let input = |tool: &'_ Arc<ToolDescriptor>| typed(&tool.input, &mut left).unwrap_or_else(loose);
-        let inputs: Vec<Value> = self.tools.iter().map(input).collect();
-        self.names().into_iter().zip(inputs).collect()
+    pub(super) fn inputs(&self) -> Inputs<'_> {
+        let (mut left, mut scalars) = (FIELDS_MAX, BTreeSet::new());
+        let mut input = |tool: &'_ Arc<ToolDescriptor>| {
+            typed(&tool.input, &mut left, &mut scalars).unwrap_or_else(|| reference("json"))
+        };
+        let inputs: Vec<Value> = self.tools.iter().map(&mut input).collect();
+        Inputs { of_tools: self.names().into_iter().zip(inputs).collect(), scalars }
     }
+}
+
+/// The schemas of the tools' inputs.
+pub(super) struct Inputs<'m> {
+    /// Each tool's, by its name.
+    pub(super) of_tools: Vec<(&'m str, Value)>,
+    /// The types of plain values that they refer to.
+    pub(super) scalars: BTreeSet<&'static str>,
 }
 
 /// Takes a tool, and what makes what it needs, while there is room.
@@ -200,7 +213,7 @@ fn fields_text(root: &Value, schema: &Value, properties: &Map<String, Value>, de
 }
 
 /// Returns the schema of a typed input; `None` if the tool takes any field, or there is no room.
-fn typed(input: &Value, left: &mut usize) -> Option<Value> {
+fn typed(input: &Value, left: &mut usize, scalars: &mut BTreeSet<&'static str>) -> Option<Value> {
     let root = input;
     let input = resolve(root, input);
     let empty = Map::new();
@@ -211,35 +224,66 @@ fn typed(input: &Value, left: &mut usize) -> Option<Value> {
     };
     *left = left.checked_sub(properties.len())?;
     let field = |(name, property): (&String, &Value)| {
-        (name.clone(), value_schema(root, property, !is_required(input, name)))
+        (name.clone(), value_schema(root, property, !is_required(input, name), scalars))
     };
     Some(object(properties.iter().map(field)))
 }
 
 /// Returns the schema of one value: a literal, a reference, or a template where text is wanted.
-fn value_schema(root: &Value, property: &Value, optional: bool) -> Value {
+fn value_schema(
+    root: &Value,
+    property: &Value,
+    optional: bool,
+    scalars: &mut BTreeSet<&'static str>,
+) -> Value {
     let mut with_definitions = resolve(root, property).clone();
     for key in ["$defs", "definitions"] {
         if let (Some(definitions), Value::Object(fields)) = (root.get(key), &mut with_definitions) {
             fields.entry(key).or_insert_with(|| definitions.clone());
         }
     }
-    let mut ways = vec![reference("ref")];
-    if admits_text(&with_definitions) {
-        ways.push(reference("template"));
-    }
-    ways.push(match strict(&with_definitions) {
-        Some(literal) => object([("value".to_owned(), literal)]),
-        None => reference("json"),
-    });
+    let description = with_definitions.get("description").and_then(Value::as_str).map(cut);
+    let literal = strict(&with_definitions).map(without_description);
+    let scalar =
+        literal.as_ref().and_then(|literal| SCALARS.into_iter().find(|name| *literal == of_type(name)));
+    scalars.extend(scalar);
+    let mut ways = match (scalar, literal) {
+        (Some(scalar), _) => vec![reference(scalar)],
+        (None, Some(literal)) => ways(literal, admits_text(&with_definitions)),
+        (None, None) if admits_text(&with_definitions) => {
+            vec![reference("ref"), reference("template"), reference("json")]
+        }
+        (None, None) => vec![reference("ref"), reference("json")],
+    };
     if optional {
         ways.push(json!({"type": "null"}));
     }
-    let mut value = json!({"anyOf": ways});
-    if let Some(text) = with_definitions.get("description").and_then(Value::as_str) {
-        value["description"] = cut(text).into();
+    match (description, ways.len()) {
+        (Some(text), _) => json!({"anyOf": ways, "description": text}),
+        (None, 1) => ways.remove(0),
+        (None, _) => json!({"anyOf": ways}),
     }
-    value
+}
+
+/// Returns the ways to write a value: as itself, as a reference, and as a template where text is wanted.
+fn ways(literal: Value, admits_text: bool) -> Vec<Value> {
+    let mut ways = vec![reference("ref")];
+    if admits_text {
+        ways.push(reference("template"));
+    }
+    ways.push(object([("value".to_owned(), literal)]));
+    ways
+}
+
+fn of_type(name: &str) -> Value {
+    json!({"type": name})
+}
+
+fn without_description(mut schema: Value) -> Value {
+    if let Value::Object(fields) = &mut schema {
+        fields.remove("description");
+    }
+    schema
 }
 
 fn admits_text(schema: &Value) -> bool {
@@ -250,25 +294,24 @@ fn admits_text(schema: &Value) -> bool {
     }
 }
 
-fn loose() -> Value {
-    reference("json")
-}
-
 fn reference(definition: &str) -> Value {
     json!({"$ref": format!("#/$defs/{definition}")})
 }
 
-/// Returns the definitions that the schemas of values refer to.
-pub(super) fn value_definitions() -> Vec<(String, Value)> {
+/// Returns the definitions that the schemas of values refer to: the ways, and these plain values.
+pub(super) fn value_definitions(scalars: &BTreeSet<&'static str>) -> Vec<(String, Value)> {
     let text = |name: &str, what: &str| {
         let field = json!({"type": "string", "description": what});
         (name.to_owned(), object([(name.to_owned(), field)]))
     };
-    vec![
+    let scalar = |name: &&str| ((*name).to_owned(), json!({"anyOf": ways(of_type(name), *name == "string")}));
+    let mut definitions = vec![
         text("ref", "step.field, or params.name"),
         text("template", "text with {{ step.field }} in it"),
         text("json", "JSON as text; inside, {\"$ref\": \"step.field\"} stands for a value"),
-    ]
+    ];
+    definitions.extend(scalars.iter().map(scalar));
+    definitions
 }
 
 /// Returns the schema of a value that nothing is known of.
@@ -320,15 +363,29 @@ mod tests {
     #[test]
     fn a_typed_input_takes_a_literal_or_a_reference_for_each_field_and_a_loose_one_takes_json() {
         let input = json!({"type": "object", "required": ["n"], "properties": {
-            "n": {"type": "integer"}, "rows": {"type": "array"},
+            "n": {"type": "integer"}, "rows": {"type": "array"}, "kind": {"enum": ["a", "b"]},
+            "name": {"type": "string", "description": "whose"},
         }});
         let inventory =
             Inventory::from_iter([tool("a", "", input, json!({})), tool("b", "", json!({}), json!({}))]);
         let inputs = Menu::choose(&inventory, "", &BTreeSet::new());
-        let inputs = inputs.inputs();
+        let Inputs { of_tools: inputs, scalars } = inputs.inputs();
         let fields = &inputs[0].1["properties"];
-        let literal = object([("value".to_owned(), json!({"type": "integer"}))]);
-        assert_eq!(fields["n"], json!({"anyOf": [{"$ref": "#/$defs/ref"}, literal]}));
+        assert_eq!(fields["n"], json!({"$ref": "#/$defs/integer"}));
+        let name = json!({"anyOf": [{"$ref": "#/$defs/string"}, {"type": "null"}], "description": "whose"});
+        assert_eq!(fields["name"], name);
+        let literal = |schema: Value| object([("value".to_owned(), schema)]);
+        let kind = literal(json!({"enum": ["a", "b"]}));
+        assert_eq!(fields["kind"], json!({"anyOf": [{"$ref": "#/$defs/ref"}, kind, {"type": "null"}]}));
+        let definitions: Map<String, Value> = value_definitions(&scalars).into_iter().collect();
+        let integer = literal(json!({"type": "integer"}));
+        assert_eq!(definitions["integer"], json!({"anyOf": [{"$ref": "#/$defs/ref"}, integer]}));
+        let text = literal(json!({"type": "string"}));
+        assert_eq!(
+            definitions["string"],
+            json!({"anyOf": [{"$ref": "#/$defs/ref"}, {"$ref": "#/$defs/template"}, text]})
+        );
+        assert!(!definitions.contains_key("boolean"));
         assert_eq!(
             fields["rows"],
             json!({"anyOf": [{"$ref": "#/$defs/ref"}, {"$ref": "#/$defs/json"}, {"type": "null"}]})

@@ -106,12 +106,13 @@ pub fn patch(
 /// # Errors
 ///
 /// What cannot be written down.
-pub fn step(form: StepForm, inventory: &Inventory) -> Result<Step, Finding> {
+pub fn step(mut form: StepForm, inventory: &Inventory) -> Result<Step, Finding> {
     let id = id(&form.id)?;
-    let tool = form.tool.as_deref().and_then(|name| inventory.get(name)).map(Arc::as_ref);
+    let work = form.take_work();
+    let tool = work.tool.as_deref().and_then(|name| inventory.get(name)).map(Arc::as_ref);
     let at = |finding: Finding| finding.at(&id);
     let mut output = None;
-    let agent = match form.agent {
+    let agent = match work.agent {
         Some(agent) => {
             output = schema(agent.output, "agent.output").map_err(at)?;
             let tools = agent.tools.into_iter().map(Into::into).collect();
@@ -119,7 +120,7 @@ pub fn step(form: StepForm, inventory: &Inventory) -> Result<Step, Finding> {
         }
         None => None,
     };
-    let human = match form.human {
+    let human = match work.human {
         Some(human) => Some(Human {
             question: human.question,
             answer: schema(human.answer, "human.answer").map_err(at)?,
@@ -132,12 +133,12 @@ pub fn step(form: StepForm, inventory: &Inventory) -> Result<Step, Finding> {
         needs: ids(&form.needs.unwrap_or_default()).map_err(at)?,
         when: given(form.when),
         for_each: form.for_each.map(each).transpose().map_err(at)?,
-        capability: given(form.capability).map(Into::into),
-        tool: given(form.tool).map(Into::into),
+        capability: given(work.capability).map(Into::into),
+        tool: given(work.tool).map(Into::into),
         agent,
         human,
-        goal: given(form.goal).map(|text| SubGoal { text, produce: Vec::new() }),
-        input: input(form.input, tool).map_err(at)?,
+        goal: given(work.goal).map(|text| SubGoal { text, produce: Vec::new() }),
+        input: input(work.input, tool).map_err(at)?,
         output,
         expect: given(form.expect),
         on_failure: OnFailure::default(),
@@ -267,7 +268,10 @@ mod tests {
     }
 
     fn input_of(input: Value) -> Value {
-        written(json!({"id": "a", "tool": "load", "input": input})).unwrap().input
+        let apart = written(json!({"id": "a", "do": {"tool": "load", "input": input}})).unwrap();
+        let flat = written(json!({"id": "a", "tool": "load", "input": input})).unwrap();
+        assert_eq!(apart, flat);
+        apart.input
     }
 
     #[test]
