@@ -58,6 +58,12 @@ impl Way {
         Self::ALL.iter().find(|(_, way)| *way == self).map_or("", |(name, _)| name)
     }
 
+    /// Returns how many tools are called one after another.
+    fn layers(self) -> u32 {
+        let layers = 2 * PERIODS;
+        if self == Self::React { (PERIODS * (REGIONS.len() + 1)) as u32 } else { layers as u32 }
+    }
+
     /// Returns how many tools the model asks for in one answer.
     fn calls_at_once(self) -> usize {
         if self == Self::ReactParallel { REGIONS.len() } else { 1 }
@@ -94,15 +100,16 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     server.answer(move |asked| Some(answer(way, asked).after(ANSWER)));
     let called = Arc::new(AtomicUsize::new(0));
     let client = client(&server);
-    let answer = bare_answer(&client, &server).await?;
+    let way_there = bare_way(&client, &server).await?;
+    let tool_takes = bare_tool(tool).await;
     let system = system(way, client, tool, &called).await?;
-    let mut walls = Vec::new();
+    let mut measured = Vec::new();
     let mut last = None;
     for round in 0..=rounds {
-        let began = Instant::now();
+        let (began, worked) = (Instant::now(), server.worked());
         let outcome = system.run(GOAL).await?;
         if round > 0 {
-            walls.push(began.elapsed().as_secs_f64());
+            measured.push((began.elapsed(), server.worked() - worked));
         }
         check(&outcome)?;
         last = Some(outcome);
@@ -114,9 +121,11 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     let asked = server.asked().split_off(BARE);
     let tokens: u64 = asked.iter().map(Asked::tokens).sum();
     let schemas: u64 = asked.iter().map(Asked::schema_tokens).sum();
-    walls.sort_by(f64::total_cmp);
-    let (wall_s, least) = (walls[walls.len() / 2], least(way, answer, tool).as_secs_f64());
+    measured.sort();
+    let (wall, model_takes) = measured[measured.len() / 2];
     let turns = asked.len() / runs;
+    let least = model_takes + way_there * turns as u32 + tool_takes * way.layers();
+    let (wall_s, least) = (wall.as_secs_f64(), least.as_secs_f64());
     Ok(json!({
         "workload": "models", "mode": way.name(), "wall_s": wall_s, "steps": calls, "ok": true,
         "model_calls": turns, "prompt_tokens": tokens / runs as u64,
@@ -124,19 +133,15 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
         "journaled_model_calls": last.map(|outcome| outcome.usage.model_calls),
         "least_s": least, "over_least": wall_s / least - 1.0,
         "overhead_ms_per_model_call": (wall_s - least) * 1e3 / turns as f64,
-        "settings": {"rounds": rounds, "answer_ms": answer.as_secs_f64() * 1e3, "tool_ms": tool.as_millis() as u64},
+        "settings": {
+            "rounds": rounds, "answer_ms": ANSWER.as_millis() as u64, "tool_ms": tool.as_millis() as u64,
+            "measured": {
+                "model_ms_per_call": model_takes.as_secs_f64() * 1e3 / turns as f64,
+                "way_to_the_model_ms": way_there.as_secs_f64() * 1e3,
+                "tool_ms": tool_takes.as_secs_f64() * 1e3,
+            },
+        },
     }))
-}
-
-/// Returns how long the task takes if nothing but the model and the tools take any time.
-fn least(way: Way, answer: Duration, tool: Duration) -> Duration {
-    let layers = 2 * PERIODS as u32;
-    let calls = (PERIODS * (REGIONS.len() + 1)) as u32;
-    match way {
-        Way::Plan => answer + tool * layers,
-        Way::React => answer * (calls + 1) + tool * calls,
-        Way::ReactParallel => answer * (layers + 1) + tool * layers,
-    }
 }
 
 async fn system(
@@ -176,8 +181,21 @@ fn client(server: &ModelServer) -> Client {
     Client::new(Configs::from([(MODEL.to_owned(), config)]), Arc::new(|_: &str| None))
 }
 
-/// Returns how long a question takes by itself: the model's time, with the way there and back.
-async fn bare_answer(client: &Client, server: &ModelServer) -> anyhow::Result<Duration> {
+/// Returns how long a tool takes by itself.
+async fn bare_tool(takes: Duration) -> Duration {
+    let mut took = Vec::with_capacity(BARE);
+    for _ in 0..BARE {
+        let began = Instant::now();
+        work(takes).await;
+        took.push(began.elapsed());
+    }
+    took.sort();
+    took[BARE / 2]
+}
+
+/// Returns how long the way to the model and back takes by itself: a question, without the time that the
+/// model takes for it.
+async fn bare_way(client: &Client, server: &ModelServer) -> anyhow::Result<Duration> {
     let model = client.model(MODEL)?;
     let request = Arc::new(Request {
         purpose: Purpose::Act,
@@ -190,13 +208,20 @@ async fn bare_answer(client: &Client, server: &ModelServer) -> anyhow::Result<Du
     });
     let mut took = Vec::with_capacity(BARE);
     for _ in 0..BARE {
-        let began = Instant::now();
+        let (began, worked) = (Instant::now(), server.worked());
         model.chat(Arc::clone(&request)).await?;
-        took.push(began.elapsed());
+        took.push(began.elapsed().saturating_sub(server.worked() - worked));
     }
     ensure!(server.asked().len() == BARE, "a question was asked twice");
     took.sort();
     Ok(took[BARE / 2])
+}
+
+/// What a tool does. A timer fires at whole milliseconds, also one that is set to none.
+async fn work(takes: Duration) {
+    if !takes.is_zero() {
+        tokio::time::sleep(takes).await;
+    }
 }
 
 fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {
@@ -205,7 +230,7 @@ fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {
         Tool::function("survey", "Survey a region from a figure", Effect::Read, move |input: Survey| {
             counted.fetch_add(1, Ordering::Relaxed);
             async move {
-                tokio::time::sleep(takes).await;
+                work(takes).await;
                 let found = REGIONS.iter().find(|(region, _)| *region == input.region);
                 Ok::<_, Failure>(Total { n: input.from + found.map_or(0, |(_, more)| *more) })
             }
@@ -214,7 +239,7 @@ fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {
     let combine = Tool::function("combine", "Combine three figures", Effect::Read, move |input: Three| {
         counted.fetch_add(1, Ordering::Relaxed);
         async move {
-            tokio::time::sleep(takes).await;
+            work(takes).await;
             Ok::<_, Failure>(Total { n: input.north + input.south + input.west })
         }
     });
@@ -266,7 +291,7 @@ fn task() -> (Vec<Vec<Wanted>>, u64) {
 
 /// The task as a model plans it.
 fn plan() -> Value {
-    let step = |id: String, tool: &str, input: Value| json!({"id": id, "title": id, "tool": tool, "input": input, "needs": [], "when": null, "for_each": null, "expect": null});
+    let step = |id: String, tool: &str, input: Value| json!({"id": id, "title": id, "do": {"tool": tool, "input": input}, "needs": [], "when": null, "for_each": null, "expect": null});
     let mut steps = Vec::new();
     for period in 1..=PERIODS {
         let from = match period {

@@ -4,9 +4,12 @@ mod http;
 mod script;
 mod wire;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -52,6 +55,7 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
+    worked: Mutex<Duration>,
 }
 
 impl ModelServer {
@@ -107,6 +111,13 @@ impl ModelServer {
     pub fn most_at_once(&self) -> usize {
         self.state.most_running.load(Ordering::SeqCst)
     }
+
+    /// Returns how long it has worked on requests that it answered: on each from when all of it was there
+    /// until the answer was ready to be sent.
+    #[must_use]
+    pub fn worked(&self) -> Duration {
+        *lock(&self.state.worked)
+    }
 }
 
 impl Drop for ModelServer {
@@ -132,6 +143,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 async fn serve(stream: TcpStream, state: Arc<State>) {
     let mut connection = http::Connection::new(stream);
     while let Some(request) = connection.read().await {
+        let begun = Instant::now();
         let Some(format) = format_of(&request.path) else {
             connection.write_error(404, "no such path").await;
             continue;
@@ -147,7 +159,9 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         let goes_on = match reply {
             Some(reply) => {
                 tokio::time::sleep(reply.after).await;
-                connection.write(wire::render(&reply, &asked, number), reply.cut).await
+                let response = wire::render(&reply, &asked, number);
+                *lock(&state.worked) += begun.elapsed();
+                connection.write(response, reply.cut).await
             }
             None => connection.write_error(400, "no rule of the script answers this request").await,
         };
