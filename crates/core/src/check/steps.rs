@@ -14,6 +14,7 @@ use crate::{
     budget::{GOAL_DEPTH_MAX, StepMax},
     expr::{self, Cel, Marker, marker},
     finding::Finding,
+    id::ToolName,
     plan::{Assumption, CompiledPlan, FORMAT, ForEach, Plan, Step, StepKind, SubGoal},
     tool::{Effect, Inventory, ToolDescriptor},
 };
@@ -378,7 +379,14 @@ fn agent_served(step: &Step, inventory: &Inventory, findings: &mut Vec<Finding>)
         (Some(wanted), _) if !known.contains(&wanted.as_str()) => {
             format!("the specialist `{wanted}` has no model; those that have: {}", known.join(", "))
         }
-        (Some(wanted), _) => format!("the specialist `{wanted}` does not serve every tool of the step"),
+        (Some(wanted), _) => {
+            let is_served = |tool: &&ToolName| {
+                inventory.get(tool.as_str()).is_some_and(|tool| tool.capabilities.contains(wanted))
+            };
+            let tools = step.agent.iter().flat_map(|agent| &agent.tools);
+            let missing: Vec<&str> = tools.filter(|tool| !is_served(tool)).map(ToolName::as_str).collect();
+            format!("the specialist `{wanted}` does not have these tools of the step: {}", missing.join(", "))
+        }
         (None, _) => format!(
             "no specialist with a model serves every tool of the step; there are: {}",
             known.join(", ")

@@ -11,7 +11,7 @@ use foreplan_core::{
     view::RunView,
 };
 
-use super::{Look, diff, evidence, indent};
+use super::{Look, calls, diff, evidence, indent};
 use crate::cli::{
     history::{self, Version},
     paint::{Tone, clean, clock, count, moment, span},
@@ -46,6 +46,7 @@ fn block(look: &Look, entry: &Entry, versions: &[Version], text: &mut String) {
     if let Some(cause) = cause(&entry.cause) {
         lines.push(cause);
     }
+    lines.extend(calls::lines(entry.cause.used().1));
     for event in &entry.events {
         lines.extend(sentence(look, event, &entry.cause));
         if let Event::PlanProposed { version, .. } = event {
@@ -93,10 +94,10 @@ fn cause(input: &Input) -> Option<String> {
                 "worker {worker} answers {step} attempt {attempt} after {took}: {input}{outcome}"
             )))
         }
-        Input::Permit { step, attempt, call: None } => {
+        Input::Permit { step, attempt, call: None, .. } => {
             Some(format!("{step} attempt {attempt} asks for its permit"))
         }
-        Input::Permit { step, attempt, call: Some(call) } => {
+        Input::Permit { step, attempt, call: Some(call), .. } => {
             Some(format!("{step} attempt {attempt} asks for a permit to call {}", call.tool))
         }
         Input::Child { step, attempt, waits } => {

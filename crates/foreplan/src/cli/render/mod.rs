@@ -4,6 +4,7 @@
 //! Text that tools, models or people wrote goes through [`clean`](super::paint::clean) first.
 
 pub mod audit;
+pub mod calls;
 pub mod diff;
 pub mod evidence;
 pub mod list;
