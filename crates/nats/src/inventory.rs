@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::kv;
+use async_nats::jetstream::{consumer::DeliverPolicy, kv};
 use foreplan_core::{
     id::{Capability, RunId},
     tool::{AgentDescriptor, Inventory, InventorySource, ToolDescriptor},
@@ -17,7 +17,12 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::{Connection, Error, NatsBus, error::chain, hands::InHand};
+use crate::{
+    Connection, Error, NatsBus,
+    error::chain,
+    hands::InHand,
+    read::{self, Read, Wanted},
+};
 
 /// How often a worker shows a sign of life: three fit into the time after which it is no longer
 /// listed.
@@ -28,6 +33,9 @@ const REJECTED_MAX: usize = 100;
 
 /// How long to wait before a watch that ended is made again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The header of an entry that says that its key was deleted.
+const OPERATION: &str = "KV-Operation";
 
 /// What a pool of executors can do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -82,13 +90,25 @@ struct Known {
 }
 
 impl Registry {
-    /// Reads what is announced, and listens for changes.
+    /// Reads what is announced and who lives, and listens for changes.
     ///
     /// # Errors
     ///
     /// If the deployment's buckets cannot be used.
     pub async fn open(connection: &Connection) -> Result<Self, Error> {
-        let inner = Arc::new(Inner {
+        let registry = Self::look(connection).await?;
+        registry.follow().await?;
+        Ok(registry)
+    }
+
+    /// Reads what is announced and who lives, as it stands now, and leaves nothing behind on the server: a
+    /// stream bears a thousand listeners (2.15), and those of a process that ended for half a minute more.
+    ///
+    /// # Errors
+    ///
+    /// If the deployment's buckets cannot be used.
+    pub async fn look(connection: &Connection) -> Result<Self, Error> {
+        let inner = Inner {
             connection: connection.clone(),
             capabilities: connection.bucket("CAPABILITIES").await?,
             workers: connection.bucket("WORKERS").await?,
@@ -96,21 +116,36 @@ impl Registry {
             alive: RwLock::default(),
             rejected: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
-        });
+        };
+        for (key, value) in entries(&inner.capabilities).await? {
+            inner.hear_capability(&key, Some(&value));
+        }
+        for (key, value) in entries(&inner.workers).await? {
+            inner.hear_worker(key, Some(&value));
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Listens for changes from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses it.
+    pub async fn follow(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        if !inner.tasks.lock().is_empty() {
+            return Ok(());
+        }
         let capabilities = inner.capabilities.watch_with_history(">").await;
         let capabilities = capabilities.map_err(|e| Error::server("capabilities are watched", chain(&e)))?;
         let workers = inner.workers.watch_with_history(">").await;
         let workers = workers.map_err(|e| Error::server("workers are watched", chain(&e)))?;
-        let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let (workers_ready, workers_are_ready) = tokio::sync::oneshot::channel();
         let listening = [
-            tokio::spawn(Arc::clone(&inner).hear_capabilities(capabilities, ready)),
-            tokio::spawn(Arc::clone(&inner).hear_workers(workers, workers_ready)),
+            tokio::spawn(Arc::clone(inner).hear_capabilities(capabilities)),
+            tokio::spawn(Arc::clone(inner).hear_workers(workers)),
         ];
         inner.tasks.lock().extend(listening);
-        let _ = is_ready.await;
-        let _ = workers_are_ready.await;
-        Ok(Self { inner })
+        Ok(())
     }
 
     /// Announces what a pool can do.
@@ -231,36 +266,24 @@ impl InventorySource for Registry {
 }
 
 impl Inner {
-    async fn hear_capabilities(
-        self: Arc<Self>,
-        mut watch: kv::Watch,
-        ready: tokio::sync::oneshot::Sender<()>,
-    ) {
-        let mut ready = Some(ready);
-        // An empty bucket has no history to wait for.
-        if self.capabilities.status().await.is_ok_and(|status| status.values() == 0) {
-            ready.take().map(|ready| ready.send(()));
-        }
+    async fn hear_capabilities(self: Arc<Self>, mut watch: kv::Watch) {
         loop {
-            while let Some(entry) = watch.next().await {
-                let Ok(entry) = entry else { break };
-                match entry.operation {
-                    kv::Operation::Put => match serde_json::from_slice::<Announcement>(&entry.value) {
-                        Ok(announcement) => self.hear(&entry.key, Some(self.sound(announcement))),
-                        Err(error) => {
-                            tracing::warn!(key = entry.key, %error, "an announcement cannot be read")
-                        }
-                    },
-                    kv::Operation::Delete | kv::Operation::Purge => self.hear(&entry.key, None),
-                }
-                if entry.delta == 0 {
-                    ready.take().map(|ready| ready.send(()));
-                }
+            while let Some(Ok(entry)) = watch.next().await {
+                let is_put = entry.operation == kv::Operation::Put;
+                self.hear_capability(&entry.key, is_put.then_some(&entry.value[..]));
             }
             tokio::time::sleep(PAUSE).await;
             if let Ok(again) = self.capabilities.watch_with_history(">").await {
                 watch = again;
             }
+        }
+    }
+
+    /// Takes what a key of the bucket holds; nothing, if it was deleted.
+    fn hear_capability(&self, key: &str, value: Option<&[u8]>) {
+        match value.map(serde_json::from_slice::<Announcement>).transpose() {
+            Ok(announcement) => self.hear(key, announcement.map(|announcement| self.sound(announcement))),
+            Err(error) => tracing::warn!(key, %error, "an announcement cannot be read"),
         }
     }
 
@@ -290,32 +313,26 @@ impl Inner {
         self.workers.put(key, bytes.into()).await.map(|_| ()).map_err(|e| failed(chain(&e)))
     }
 
-    async fn hear_workers(self: Arc<Self>, mut watch: kv::Watch, ready: tokio::sync::oneshot::Sender<()>) {
-        let mut ready = Some(ready);
-        // An empty bucket has no history to wait for.
-        if self.workers.status().await.is_ok_and(|status| status.values() == 0) {
-            ready.take().map(|ready| ready.send(()));
-        }
+    async fn hear_workers(self: Arc<Self>, mut watch: kv::Watch) {
         loop {
-            while let Some(entry) = watch.next().await {
-                let Ok(entry) = entry else { break };
-                let is_last = entry.delta == 0;
-                let mut alive = self.alive.write();
-                alive.retain(|_, (seen, _)| seen.elapsed() < crate::setup::WORKER_AGE);
-                match (entry.operation, serde_json::from_slice(&entry.value)) {
-                    (kv::Operation::Put, Ok(worker)) => {
-                        alive.insert(entry.key, (tokio::time::Instant::now(), worker));
-                    }
-                    _ => drop(alive.remove(&entry.key)),
-                }
-                if is_last {
-                    ready.take().map(|ready| ready.send(()));
-                }
+            while let Some(Ok(entry)) = watch.next().await {
+                let is_put = entry.operation == kv::Operation::Put;
+                self.hear_worker(entry.key, is_put.then_some(&entry.value[..]));
             }
             tokio::time::sleep(PAUSE).await;
             if let Ok(again) = self.workers.watch_with_history(">").await {
                 watch = again;
             }
+        }
+    }
+
+    /// Takes what a key of the bucket holds; nothing, if it was deleted.
+    fn hear_worker(&self, key: String, value: Option<&[u8]>) {
+        let mut alive = self.alive.write();
+        alive.retain(|_, (seen, _)| seen.elapsed() < crate::setup::WORKER_AGE);
+        match value.and_then(|value| serde_json::from_slice(value).ok()) {
+            Some(worker) => drop(alive.insert(key, (tokio::time::Instant::now(), worker))),
+            None => drop(alive.remove(&key)),
         }
     }
 
@@ -332,6 +349,19 @@ impl Inner {
         let inventory = inventory_of(known.announced.values().filter(|a| a.project == project));
         known.inventories.insert(project, Arc::new(inventory));
     }
+}
+
+/// Returns what a bucket holds now, by its keys.
+async fn entries(bucket: &kv::Store) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let wanted = Wanted {
+        subject: format!("{}>", bucket.prefix),
+        from: DeliverPolicy::LastPerSubject,
+        headers_only: false,
+        until: None,
+    };
+    let read = read::read(&bucket.stream, wanted).await?;
+    let entry = |one: Read| Some((one.subject.strip_prefix(&bucket.prefix)?.to_owned(), one.payload));
+    Ok(read.into_iter().filter(|one| one.headers.get(OPERATION).is_none()).filter_map(entry).collect())
 }
 
 /// Returns the tools of several pools. A tool that two pools announce alike has both; of two that

@@ -28,7 +28,8 @@ impl Remote {
     }
 }
 
-/// Returns a deployment's store, and what is known of its workers and tools.
+/// Returns a deployment's store, and what is known of its workers and tools: as it stands now, until somebody
+/// follows a run.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub async fn store(connection: &Connection) -> Result<(Store, Registry), forepla
     connection.verify().await?;
     let journal = NatsJournal::open(connection).await.map_err(|error| connection.explain(error))?;
     let payloads = Arc::new(journal.payloads().clone());
-    let registry = Registry::open(connection).await.map_err(|error| connection.explain(error))?;
+    let registry = Registry::look(connection).await.map_err(|error| connection.explain(error))?;
     Ok((Store::shared(Arc::new(journal), payloads), registry))
 }
 
@@ -70,7 +71,9 @@ impl Deployment for Remote {
 
     fn news(&self, run: RunId) -> BoxFuture<'_, Result<BoxStream<'static, ()>, Error>> {
         Box::pin(async move {
-            let news = self.client.news(run).await.map_err(|e| Error::Deployment(e.to_string()))?;
+            let failed = |error: foreplan_nats::Error| Error::Deployment(error.to_string());
+            self.registry.follow().await.map_err(failed)?;
+            let news = self.client.news(run).await.map_err(failed)?;
             Ok(news.boxed())
         })
     }
