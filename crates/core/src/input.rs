@@ -54,6 +54,9 @@ pub enum Input {
         /// Which call, inside an agent step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<Occurrence>,
+        /// The worker that asks: the permit is its own. A request may be in two hands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<String>,
     },
     /// The replanner answers.
     Replanned(ReplanReply),

@@ -11,7 +11,7 @@ use foreplan_core::{
     failure::{EffectState, Failure, FailureKind},
     id::ToolName,
     payload::Output,
-    run::PERMIT_DENIED,
+    run::permit_denied,
     tool::Effect,
     trace::TraceParent,
 };
@@ -138,16 +138,17 @@ impl StepWorker {
         effect: Effect,
         input: Arc<Value>,
     ) -> Result<Value, Failure> {
-        if effect == Effect::Irreversible {
-            self.ask_permit(attempt, None).await?;
-        }
+        let permit_until = match effect {
+            Effect::Irreversible => Some(self.ask_permit(attempt, None).await?),
+            Effect::Read | Effect::Idempotent => None,
+        };
         if attempt.cancel.is_cancelled() {
             return Err(cancelled().effect(EffectState::None));
         }
         attempt.stage = Stage::Calling;
         attempt.usage.tool_calls = 1;
         let key = attempt.request.idempotency_key;
-        self.call(attempt, tool, input, key).await.map_err(|failure| judge(failure, effect))
+        self.call(attempt, tool, input, key, permit_until).await.map_err(|failure| judge(failure, effect))
     }
 
     /// Returns the effect of the tool that is asked for, if this specialist has it and it is the one
@@ -183,30 +184,30 @@ impl StepWorker {
         Ok(descriptor.effect.max(wanted.effect))
     }
 
-    /// Waits until the tracker has recorded that this call is made.
+    /// Waits until the tracker has recorded that this call is made, and returns until when that counts.
     pub(crate) async fn ask_permit(
         &self,
         attempt: &Attempt,
         call: Option<Occurrence>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Instant, Failure> {
         let shared = &self.pool.shared;
         let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
         let answer = shared.attempts.expect_permit(attempt.key(), call.as_ref().map_or(0, |call| call.call));
-        let begun = Instant::now();
-        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call };
+        let until = Instant::now() + shared.permit_wait;
+        let worker = Some(self.name.to_string());
+        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call, worker };
         shared
             .bus
             .publish(Subject::Tracker(*run), Message::PermitRequest(asked))
             .await
-            .map_err(|error| denied(&format!("it could not be asked for: {error}")))?;
+            .map_err(|error| permit_denied(&format!("it could not be asked for: {error}")))?;
         tokio::select! {
             biased;
             () = attempt.cancel.cancelled() => Err(cancelled().effect(EffectState::None)),
             answer = timeout(shared.permit_wait, answer) => match answer {
-                // A process that was stopped meanwhile may find an answer that no longer counts.
-                Ok(Ok(true)) if begun.elapsed() < shared.permit_wait => Ok(()),
-                Ok(Ok(false)) => Err(denied("the tracker does not allow the call")),
-                Ok(Ok(true) | Err(_)) | Err(_) => Err(denied("no answer came in time")),
+                Ok(Ok(true)) => Ok(until),
+                Ok(Ok(false)) => Err(permit_denied("the tracker does not allow the call")),
+                Ok(Err(_)) | Err(_) => Err(permit_denied("no answer came in time")),
             },
         }
     }
@@ -219,6 +220,7 @@ impl StepWorker {
         tool: &ToolName,
         input: Arc<Value>,
         key: Option<Digest>,
+        permit_until: Option<Instant>,
     ) -> Result<Value, Failure> {
         let request = &attempt.request;
         let call = Call {
@@ -228,6 +230,7 @@ impl StepWorker {
             attempt: request.attempt,
             idempotency_key: key,
             timeout: request.timeout,
+            permit_until,
             cancel: attempt.cancel.clone(),
             log: self.pool.shared.log.as_ref().map(|open| open(request.run, &request.step, request.attempt)),
         };
@@ -254,11 +257,6 @@ fn judge(failure: Failure, effect: Effect) -> Failure {
 
 pub(crate) fn cancelled() -> Failure {
     Failure::new(FailureKind::Cancelled, "cancelled", "the attempt was cancelled")
-}
-
-fn denied(why: &str) -> Failure {
-    let message = format!("there is no permit for this irreversible call: {why}; it was not made");
-    Failure::new(FailureKind::Cancelled, PERMIT_DENIED, message).retryable(true).effect(EffectState::None)
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

@@ -245,6 +245,9 @@ pub struct PermitRequest {
     /// Which call, inside an agent step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Occurrence>,
+    /// The worker that asks, as its answer to the request will name it: the permit is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
 }
 
 /// Says whether an irreversible call may be made.

@@ -134,6 +134,7 @@ mod tests {
             attempt: 1,
             idempotency_key: None,
             timeout: Duration::from_secs(60),
+            permit_until: None,
             cancel: CancellationToken::new(),
             log: None,
         };

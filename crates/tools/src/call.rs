@@ -6,10 +6,12 @@ use foreplan_core::{
     digest::Digest,
     failure::Failure,
     id::{RunId, StepId},
+    run::permit_denied,
     trace::TraceParent,
 };
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How a tool is called.
@@ -44,6 +46,8 @@ pub struct Call {
     pub idempotency_key: Option<Digest>,
     /// How long the call may take.
     pub timeout: Duration,
+    /// Until when the permit counts that an irreversible call has.
+    pub permit_until: Option<Instant>,
     /// Ends the call early.
     pub cancel: CancellationToken,
     /// Gets what the tool prints meanwhile.
@@ -51,6 +55,21 @@ pub struct Call {
 }
 
 impl Call {
+    /// Makes sure that the permit still counts. Whoever prepares a call for longer than a moment asks right before
+    /// the effect: a process may be stopped anywhere in between, and somebody else may have been permitted meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The failure of a call that was not made, if the permit has run out.
+    pub fn check_permit(&self) -> Result<(), Failure> {
+        match self.permit_until {
+            Some(until) if Instant::now() >= until => {
+                Err(permit_denied("it ran out before the call was made"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the place in the run's trace under which the tool works, for tools that pass it on.
     #[must_use]
     pub fn trace(&self) -> TraceParent {

@@ -273,7 +273,7 @@ impl Toolbox {
     ///
     /// # Errors
     ///
-    /// A [`Failure`]: `unknown_tool`, `input_schema`, `timeout`, `cancelled`, `output_schema`, or
+    /// A [`Failure`]: `unknown_tool`, `input_schema`, `permit_denied`, `timeout`, `cancelled`, `output_schema`, or
     /// what the tool says.
     ///
     /// # Panics
@@ -291,6 +291,7 @@ impl Toolbox {
             );
         };
         self.fits(name, &call.input)?;
+        call.check_permit()?;
         let outcome = entry.run(self.with_clean_log(call)).await.and_then(|output| {
             match entry.output.violation(&output) {
                 None => Ok(output),

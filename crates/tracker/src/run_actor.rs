@@ -25,7 +25,7 @@ use foreplan_core::{
     run::{Rejection, Run},
     time::Timestamp,
 };
-use foreplan_protocol::{Message, PlanOutcome, Reply, StepRequest, Subject};
+use foreplan_protocol::{Message, PermitRequest, PlanOutcome, Reply, StepRequest, Subject};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_json::Value;
 
@@ -237,7 +237,8 @@ impl State {
                 self.reviewed(me, reply, receipt).await
             }
             Message::PermitRequest(ask) => {
-                let input = Input::Permit { step: ask.step, attempt: ask.attempt, call: ask.call };
+                let PermitRequest { step, attempt, call, worker, .. } = ask;
+                let input = Input::Permit { step, attempt, call, worker };
                 self.take_and_settle(me, input, receipt).await
             }
             Message::Input { input, .. } => {

@@ -60,6 +60,7 @@ impl Run {
         let mut run = StepRun::new(step.id.clone(), None, attempts, step.on_failure.attempts.max(1), version);
         if let Some((before, was)) = old.find(&step.id) {
             run.permit = was.permit;
+            run.holder.clone_from(&was.holder);
             run.approved = was.approved && before == step;
             run.failure = was.failure.clone().filter(|_| was.permit.is_some());
         }

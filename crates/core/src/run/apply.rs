@@ -55,7 +55,9 @@ impl Run {
             Event::AttemptStarted { step, attempt, verify } => {
                 self.attempt_started(at, step, *attempt, *verify)
             }
-            Event::EffectPermitted { step, attempt, call } => self.permitted(step, *attempt, call.as_ref()),
+            Event::EffectPermitted { step, attempt, call } => {
+                self.permitted(step, *attempt, call.as_ref(), cause);
+            }
             Event::ChildWaits { step, .. } => self.child_moved(step, Some(at)),
             Event::ChildGoesOn { step, .. } => self.child_moved(step, None),
             Event::AttemptSucceeded { step, .. } => self.attempt_succeeded(step, cause),
@@ -67,10 +69,8 @@ impl Run {
             }
             Event::RetryScheduled { step, at } => self.change(step, StepState::Backoff { until: *at }),
             Event::OutcomeUnknown { step } => self.change(step, StepState::Unknown { since: at }),
-            Event::OutcomeResolved { step, happened, .. } => {
-                if *happened == Some(false) {
-                    self.update(step, |s| s.permit = None);
-                }
+            Event::OutcomeResolved { step, happened: Some(false), .. } => {
+                self.update(step, |s| s.permit = None);
             }
             Event::StepSucceeded { step } => self.step_succeeded(at, step, cause),
             Event::StepFailed { step, failure } => self.step_failed(step, failure),
@@ -85,7 +85,7 @@ impl Run {
             Event::RunPaused { by } => self.paused = Some(by.clone()),
             Event::RunResumed { .. } => self.paused = None,
             Event::RunReopened { .. } => self.reopen(cause),
-            Event::OwnerChanged { .. } | Event::RunForked { .. } => {}
+            Event::OutcomeResolved { .. } | Event::OwnerChanged { .. } | Event::RunForked { .. } => {}
             Event::RunSucceeded
             | Event::RunFailed { .. }
             | Event::RunCancelled { .. }
@@ -93,10 +93,12 @@ impl Run {
         }
     }
 
-    fn permitted(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>) {
+    fn permitted(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>, cause: &Input) {
         self.permits.insert((step.clone(), attempt));
+        let asker = if let Input::Permit { worker, .. } = cause { worker.clone() } else { None };
         self.update(step, |s| {
             s.permit = Some(attempt);
+            s.holder = asker;
             s.permitted_calls = call.map_or(0, |call| call.call);
         });
     }

@@ -16,6 +16,14 @@ use crate::{
 /// nothing, and does not count.
 pub const PERMIT_DENIED: &str = "permit_denied";
 
+/// Returns the failure of an irreversible call that was not made since it has no permit, or none that
+/// still counts.
+#[must_use]
+pub fn permit_denied(why: &str) -> Failure {
+    let message = format!("there is no permit for this irreversible call: {why}; it was not made");
+    Failure::new(FailureKind::Cancelled, PERMIT_DENIED, message).retryable(true).effect(EffectState::None)
+}
+
 /// Returns whether a worker was refused a permit. A tool may fail with a code of that name: that
 /// counts like any failure.
 pub(super) fn is_denied(failure: &Failure) -> bool {
@@ -25,23 +33,41 @@ pub(super) fn is_denied(failure: &Failure) -> bool {
 impl Turn<'_> {
     /// Answers a worker that asks whether it may make its irreversible call. One permit per call
     /// over all attempts and plan versions. The calls of an agent step are permitted one after
-    /// another, within one attempt.
-    pub(super) fn permit(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>) {
+    /// another, within one attempt, by the worker that has the first permit.
+    pub(super) fn permit(
+        &mut self,
+        step: &StepId,
+        attempt: u32,
+        call: Option<&Occurrence>,
+        worker: Option<&str>,
+    ) {
         let state = self.run.step(step.as_str());
         let awaited = self.run.awaits(step.as_str(), attempt) && self.run.may_call(step, call);
         let held = state.and_then(|s| s.permit);
+        let is_own = state.is_some_and(|s| s.holder.as_deref() == worker);
         let number = call.map_or(0, |call| call.call);
         let is_repeated = state.is_some_and(|s| number <= s.permitted_calls);
         let is_next = state.is_some_and(|s| number == s.permitted_calls + 1);
         let granted = match held {
-            Some(holder) if is_repeated => awaited && holder == attempt,
-            Some(holder) => awaited && holder == attempt && is_next && self.run.may_dispatch(),
+            Some(of) if is_repeated => awaited && of == attempt && is_own,
+            Some(of) => awaited && of == attempt && is_own && is_next && self.run.may_dispatch(),
             None => awaited && (call.is_none() || is_next) && self.run.may_dispatch(),
         };
         if granted && (held.is_none() || !is_repeated) {
             self.emit(Event::EffectPermitted { step: step.clone(), attempt, call: call.cloned() });
         }
         self.act(Action::AnswerPermit { step: step.clone(), attempt, call: number, granted });
+    }
+
+    /// Returns whether a reply tells nothing of the attempt, since another worker has its permit: whoever
+    /// says so did nothing itself. That the one with the permit is gone, others may say.
+    pub(super) fn is_beside(&self, at: u32, reply: &AttemptReply) -> bool {
+        let step = &self.run.steps[at as usize];
+        let is_anothers = step.permit == Some(reply.attempt)
+            && step.holder.as_ref().is_some_and(|own| *own != reply.worker);
+        let tells_of_loss = matches!(&reply.outcome, AttemptOutcome::Failure(failure)
+            if failure.kind == FailureKind::WorkerLost && failure.effect != Some(EffectState::None));
+        is_anothers && !tells_of_loss
     }
 
     /// Decides about a permitted call of which nobody knows whether it happened: the `verify` tool

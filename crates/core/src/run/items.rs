@@ -33,6 +33,7 @@ impl Run {
                 left -= 1;
             } else if let Some(EarlierItem { item: earlier, .. }) = self.earlier_items.remove(&item) {
                 run.permit = earlier.permit;
+                run.holder.clone_from(&earlier.holder);
                 run.failure.clone_from(&earlier.failure);
                 if matches!(earlier.state, StepState::Succeeded(_)) {
                     run = StepRun { parent: Some((parent, index)), ..earlier };

@@ -48,7 +48,7 @@ use crate::{
     view::Status,
 };
 
-pub use effects::PERMIT_DENIED;
+pub use effects::{PERMIT_DENIED, permit_denied};
 pub use fork::Fork;
 pub use planning::QUESTIONS_MAX;
 pub use query::Found;
@@ -155,7 +155,9 @@ impl Run {
                 turn.result(reply);
                 turn.check_budget();
             }
-            Input::Permit { step, attempt, call } => turn.permit(step, *attempt, call.as_ref()),
+            Input::Permit { step, attempt, call, worker } => {
+                turn.permit(step, *attempt, call.as_ref(), worker.as_deref());
+            }
             Input::Replanned(reply) => {
                 turn.replanned(reply);
                 turn.check_budget();

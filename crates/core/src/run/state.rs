@@ -299,6 +299,8 @@ pub struct StepRun {
     pub unserved_since: Option<Timestamp>,
     /// The attempt that may have had an irreversible effect that nobody has denied.
     pub permit: Option<u32>,
+    /// The worker that has the permit, if it said its name.
+    pub holder: Option<String>,
     /// Irreversible calls that the attempt which runs was permitted, inside an agent step.
     pub permitted_calls: u32,
     /// Whether a person approved the step.
@@ -333,6 +335,7 @@ impl StepRun {
             permits_late: 0,
             unserved_since: None,
             permit: None,
+            holder: None,
             permitted_calls: 0,
             approved: false,
             plan_version: version,

@@ -111,6 +111,9 @@ impl Turn<'_> {
             return self.assumption_result(reply);
         };
         let verify = matches!(self.run.steps[at as usize].state, StepState::Running { verify: true, .. });
+        if !verify && self.is_beside(at, reply) {
+            return;
+        }
         let (step, attempt) = (reply.step.clone(), reply.attempt);
         match (&reply.outcome, &reply.verdicts.gate) {
             _ if verify => self.verified(at, reply),

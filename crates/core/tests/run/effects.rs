@@ -363,3 +363,26 @@ fn a_result_that_was_accepted_is_not_recorded_again_as_late() {
     h.ok("a", 1);
     assert_eq!(h.ok("a", 1), NOTHING);
 }
+
+#[test]
+fn a_permit_is_the_workers_who_asked_first_and_another_says_nothing_of_its_call() {
+    let (mut h, _) = Harness::started(spec(), &one("send"));
+    let granted = ["a#1 permitted", "> permit a#1 granted"];
+    assert_eq!(h.permit_of(Some("w1"), "a", 1), granted);
+    assert_eq!(h.permit_of(Some("w2"), "a", 1), ["> permit a#1 denied"], "the request is in two hands");
+    assert_eq!(h.permit_of(Some("w1"), "a", 1), ["> permit a#1 granted"], "a repetition is no second one");
+
+    let without = failure(FailureKind::Cancelled, PERMIT_DENIED).effect(EffectState::None);
+    assert_eq!(h.fails_at("w2", "a", 1, without), [""; 0]);
+    let leaving = failure(FailureKind::WorkerLost, "worker_lost").effect(EffectState::None);
+    assert_eq!(h.fails_at("w2", "a", 1, leaving), [""; 0]);
+    assert_eq!(h.ok("a", 1), ["a#1 succeeded", "run succeeded"]);
+}
+
+#[test]
+fn another_worker_may_say_that_the_one_with_the_permit_is_gone() {
+    let (mut h, _) = Harness::started(spec(), &one("send"));
+    h.permit_of(Some("w1"), "a", 1);
+    let silent = failure(FailureKind::WorkerLost, "worker_lost");
+    assert_eq!(h.fails_at("w2", "a", 1, silent), ["a#1 failed", "a unknown"]);
+}

@@ -233,7 +233,9 @@ impl World {
             }
             Message::Evaluated { .. } => {}
             Message::Run(dispatch) => self.work(&dispatch),
-            Message::AskPermit { step, attempt } => self.handle(Input::Permit { step, attempt, call: None }),
+            Message::AskPermit { step, attempt } => {
+                self.handle(Input::Permit { step, attempt, call: None, worker: None })
+            }
             Message::Permit { step, attempt, granted } => {
                 if self.asking.remove(&(step.clone(), attempt)) {
                     self.permitted(step, attempt, granted);

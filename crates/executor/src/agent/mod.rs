@@ -249,13 +249,15 @@ impl StepWorker {
         let request = &attempt.request;
         let key = (effect != Effect::Read)
             .then(|| Digest::of_call(request.run, &request.step, &tool.tool, input, occurrence));
+        let mut permit_until = None;
         if effect == Effect::Irreversible {
             let _alone = one_permit.lock().await;
             let call = attempt.permits.next();
-            self.ask_permit(attempt, Some(Occurrence { call, tool: tool.tool.clone() })).await?;
+            let occurrence = Occurrence { call, tool: tool.tool.clone() };
+            permit_until = Some(self.ask_permit(attempt, Some(occurrence)).await?);
             attempt.permits.granted();
         }
-        let outcome = self.call(attempt, &tool.tool, Arc::new(input.clone()), key).await;
+        let outcome = self.call(attempt, &tool.tool, Arc::new(input.clone()), key, permit_until).await;
         if effect == Effect::Irreversible {
             let state = match &outcome {
                 Ok(_) => EffectState::Done,

@@ -1,13 +1,14 @@
 //! Commands: what they get, and what becomes of what they answer.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use foreplan_core::{
     digest::Digest,
     failure::{EffectState, FailureKind},
 };
-use foreplan_tools::Stream;
+use foreplan_tools::{Call, Stream};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::common::{Lines, TestProject, call, name};
 
@@ -301,4 +302,28 @@ async fn a_program_is_found_without_giving_it_the_path() {
     let output: Value =
         project.call("[[command]]\nname = \"t\"\ncommand = [\"tool\", \"a b\"]", json!({})).await.unwrap();
     assert_eq!(output, json!({"text": format!("{} 1", path.display())}));
+}
+
+#[test]
+fn a_permit_that_runs_out_while_a_command_is_prepared_is_not_used() {
+    const COUNTS: Duration = Duration::from_secs(10);
+    let project = TestProject::new(&[]);
+    let tools = project.toolbox(&script("echo done >> log", ""));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
+    let failure = runtime.block_on(async {
+        // A command is prepared on the only other thread, which is busy until the permit has run out.
+        let (free, is_free) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || is_free.recv());
+        let tool = name("t");
+        let permitted = Call { permit_until: Some(Instant::now() + COUNTS), ..call(json!({})) };
+        let mut calling = std::pin::pin!(tools.call(&tool, permitted));
+        assert!(futures::poll!(calling.as_mut()).is_pending());
+        tokio::time::advance(COUNTS).await;
+        free.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        calling.await.unwrap_err()
+    });
+    assert_eq!((failure.code.as_str(), failure.effect), ("permit_denied", Some(EffectState::None)));
+    assert_eq!(project.read("log"), None);
 }

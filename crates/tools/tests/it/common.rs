@@ -25,6 +25,7 @@ pub(crate) fn call(input: Value) -> Call {
         attempt: 1,
         idempotency_key: None,
         timeout: TIMEOUT,
+        permit_until: None,
         cancel: tokio_util::sync::CancellationToken::new(),
         log: None,
     }

@@ -142,7 +142,8 @@ impl Fixture {
 
     /// Asks for a permit, and returns whether it was granted.
     pub(crate) async fn permit(&mut self, step: &str, attempt: u32) -> bool {
-        let asked = PermitRequest { run: self.run, step: step.parse().unwrap(), attempt, call: None };
+        let asked =
+            PermitRequest { run: self.run, step: step.parse().unwrap(), attempt, call: None, worker: None };
         assert!(self.tell(self.run, Message::PermitRequest(asked)).await);
         match self.next().await {
             Message::PermitAnswer(answer) => answer.granted,

@@ -300,6 +300,18 @@ impl Harness {
         self.handle(Input::Result(reply))
     }
 
+    /// A worker with this name fails an attempt.
+    pub(crate) fn fails_at(
+        &mut self,
+        worker: &str,
+        step: &str,
+        attempt: u32,
+        failure: Failure,
+    ) -> Vec<String> {
+        let reply = self.reply(step, attempt, AttemptOutcome::Failure(failure));
+        self.handle(Input::Result(AttemptReply { worker: worker.to_owned(), ..reply }))
+    }
+
     /// Answers a review: with reasons, it refuses.
     pub(crate) fn review(&mut self, review: u32, reasons: &[&str]) -> Vec<String> {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
@@ -322,7 +334,13 @@ impl Harness {
     }
 
     pub(crate) fn permit(&mut self, step: &str, attempt: u32) -> Vec<String> {
-        self.handle(Input::Permit { step: id(step), attempt, call: None })
+        self.permit_of(None, step, attempt)
+    }
+
+    /// A worker with this name asks for a permit.
+    pub(crate) fn permit_of(&mut self, worker: Option<&str>, step: &str, attempt: u32) -> Vec<String> {
+        let worker = worker.map(str::to_owned);
+        self.handle(Input::Permit { step: id(step), attempt, call: None, worker })
     }
 
     pub(crate) fn takeover(&mut self) -> Vec<String> {

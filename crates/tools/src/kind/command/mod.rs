@@ -155,6 +155,7 @@ impl Handler for Runner {
         async move {
             let (inner, prepared) = (Arc::clone(&self.0), call.clone());
             let invocation = blocking(move || inner.prepare(&prepared)).await?;
+            call.check_permit()?;
             let (timeout, log) = (call.timeout, log::Log::new(call.log, self.0.secrets.clone()));
             match process::run(invocation, timeout, &call.cancel, &log).await {
                 Ok(exit) => self.0.outcome(&exit),

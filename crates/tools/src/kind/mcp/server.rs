@@ -143,6 +143,7 @@ impl Server {
     ) -> Result<CallToolResponse, Failure> {
         let _log = self.printed.attach(call.log.clone());
         let peer = self.peer(tool, expected).await?;
+        call.check_permit()?;
         let given_up = GivenUp(&self.is_suspect);
         let answer = peer.call_tool_once(params).await;
         std::mem::forget(given_up);
