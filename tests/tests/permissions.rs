@@ -16,6 +16,11 @@ const EXECUTOR: &str = "fp-executor-release-checklist-ops";
 const CLIENT: &str = "fp-client-operator";
 const RUN: &str = "0199fe31-46a5-70ba-b9fc-999ea566e500";
 
+/// A plan whose step is a goal.
+const GOAL: &str = r#"{ "format": 1, "goal": "Build once more", "steps": [
+    { "id": "web", "title": "Build the web service", "goal": { "text": "Build it", "produce": ["build"] },
+      "input": { "service": "web" } } ] }"#;
+
 /// A server with the configuration of `deploy/nats`, and the account of a second tenant.
 struct Secured {
     server: NatsServer,
@@ -156,6 +161,10 @@ fn a_release_goes_through_with_one_user_for_each_role() {
     client.foreplan(&["audit", "last", "--verify"]).succeeded();
     client.foreplan(&["runs"]).succeeded();
     client.foreplan(&["dead"]).succeeded();
+    client.write("goal.json", GOAL);
+    client.foreplan(&["apply", "goal.json", "--param", "version=1.4.2"]).succeeded();
+    let view = client.show("last");
+    assert!(view["steps"][0]["child"].is_string(), "a run of its own built it: {view:#}");
 
     let stranger = secured.project(EXECUTOR);
     let refused = stranger.foreplan(&["runs"]);
