@@ -296,3 +296,33 @@ async fn until(system: &System, run: RunId, status: Status) {
         progress.recv().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn who_only_records_what_a_person_says_of_a_child_run_leaves_its_parent_alone() {
+    let store = Store::memory();
+    let with_tools = || {
+        let ((draw, _), (print, _)) = (draw(), print());
+        let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
+        builder.store(store.clone()).build()
+    };
+    let first = with_tools().await.unwrap();
+    let waits = first.run("A map").await.unwrap().into_view();
+    first.shutdown().await;
+
+    // Like the process of `foreplan reject`, it has none of the project's tools.
+    let clerk = System::builder().store(store.clone()).build().await.unwrap();
+    let before = clerk.entries(waits.run).await.unwrap().len();
+    clerk.record(child(&waits), "ann", CommandKind::Reject { reason: "no".to_owned() }).await.unwrap();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    clerk.shutdown().await;
+    assert_eq!(clerk.view(child(&waits)).await.unwrap().status, Status::Rejected);
+    assert_eq!(clerk.entries(waits.run).await.unwrap().len(), before);
+
+    let second = with_tools().await.unwrap();
+    let outcome = second.drive(waits.run).await.unwrap();
+    let failure = outcome.steps[0].failure.clone().unwrap();
+    assert_eq!((outcome.status, failure.code.as_str()), (Status::Failed, "child_rejected"));
+    second.shutdown().await;
+}

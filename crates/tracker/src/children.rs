@@ -122,6 +122,10 @@ impl State {
     /// Says where the run stands if that is new: to its parent, and once the parent knows of the end, to
     /// the journal.
     pub(crate) async fn tell(&mut self) {
+        // Who only records a command carries no run on, the parent neither: whoever does asks.
+        if self.run.is_held() {
+            return;
+        }
         if let Some(parent) = self.run.spec().parent.clone() {
             self.tell_parent(parent).await;
         }
