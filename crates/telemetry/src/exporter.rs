@@ -50,6 +50,9 @@ pub struct Pace {
     /// How many times as long as it worked an exporter rests while runs go on: they go first. A burst is
     /// sent when it is over, and what is not sent yet is a lag.
     pub rest: u32,
+    /// How long news of a run waits for others at most: then an exporter rests no more until it has sent what
+    /// it was told of.
+    pub lag: Duration,
     /// The first pause after a sink was down; each further one is twice as long.
     pub pause_min: Duration,
     /// The longest pause.
@@ -63,6 +66,7 @@ impl Default for Pace {
         Self {
             gather: Duration::from_millis(500),
             rest: 40,
+            lag: Duration::from_secs(5),
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(60),
             refused: Duration::from_secs(5 * 60),
@@ -128,6 +132,8 @@ struct Waiting {
     hurry: bool,
     /// When a run last had news.
     told: Option<Instant>,
+    /// When this pass began.
+    begun: Option<Instant>,
     stats: ExporterStats,
 }
 
@@ -236,9 +242,10 @@ impl Waiting {
         if some == 0 { Next::Nothing } else { Next::Runs(self.backlog.drain(..some).collect()) }
     }
 
-    /// Returns until when an exporter rests that may rest until `end`.
-    fn rests_until(&self, end: Instant) -> Option<Instant> {
+    /// Returns until when an exporter rests that may rest until `end`, if news waits for `lag` at most.
+    fn rests_until(&self, end: Instant, lag: Duration) -> Option<Instant> {
         let until = self.told.map_or(end, |told| end.min(told + QUIET));
+        let until = self.begun.map_or(until, |begun| until.min(begun + lag));
         (!self.hurry && until > Instant::now()).then_some(until)
     }
 
@@ -346,7 +353,7 @@ impl Lane {
             match self.note(exported, sending.sink_name(), pace) {
                 None => {
                     pause = pace.pause_min;
-                    self.rest(worked * pace.rest).await;
+                    self.rest(worked * pace.rest, pace.lag).await;
                 }
                 Some(after) => {
                     self.done.notify_waiters();
@@ -388,10 +395,10 @@ impl Lane {
     }
 
     /// Lets runs go first for some time: no longer than they go on, and than somebody can wait.
-    async fn rest(&self, time: Duration) {
+    async fn rest(&self, time: Duration, lag: Duration) {
         let end = Instant::now() + time;
         loop {
-            let Some(until) = self.state.lock().rests_until(end) else { return };
+            let Some(until) = self.state.lock().rests_until(end, lag) else { return };
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
                 () = self.hurry.notified() => return,
@@ -408,6 +415,7 @@ impl Lane {
             }
         }
         let mut state = self.state.lock();
+        state.begun = Some(Instant::now());
         let gathered = std::mem::take(&mut state.gathering);
         state.runs.extend(gathered);
     }
@@ -445,5 +453,25 @@ impl Lane {
             }
             done.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exporter_rests_while_runs_go_on_and_no_longer_than_their_news_may_wait() {
+        let (run, lag) = (RunId(uuid::Uuid::from_u128(1)), Pace::default().lag);
+        let mut waiting = Waiting { begun: Some(Instant::now()), ..Waiting::default() };
+        let end = Instant::now() + 2 * lag;
+        while Instant::now() + QUIET < waiting.begun.unwrap() + lag {
+            waiting.push_all(&[run]);
+            assert_eq!(waiting.rests_until(end, lag), Some(Instant::now() + QUIET));
+            tokio::time::advance(QUIET / 2).await;
+        }
+        tokio::time::advance(QUIET).await;
+        waiting.push_all(&[run]);
+        assert_eq!(waiting.rests_until(end, lag), None);
     }
 }

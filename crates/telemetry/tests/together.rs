@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PACE: Pace = Pace {
     gather: Duration::from_millis(1),
     rest: 0,
+    lag: Duration::ZERO,
     pause_min: Duration::from_millis(5),
     pause_max: Duration::from_millis(50),
     refused: Duration::from_secs(600),
