@@ -8,21 +8,10 @@ use parking_lot::Mutex;
 use prost::Message as _;
 
 use crate::{
+    PACE, PATIENCE,
     collector::{Answer, Collector, otlp},
     store::{DAMAGED, Damaged, Growing, Store},
     support::run_id,
-};
-
-/// Long enough on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const PACE: Pace = Pace {
-    gather: Duration::from_millis(1),
-    rest: 0,
-    lag: Duration::ZERO,
-    pause_min: Duration::from_millis(5),
-    pause_max: Duration::from_millis(50),
-    refused: Duration::from_millis(50),
 };
 
 fn exporter(store: &Arc<Store>, sink: &Arc<dyn Sink>) -> Exporter {

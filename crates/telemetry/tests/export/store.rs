@@ -14,6 +14,21 @@ use serde_json::json;
 
 use crate::support::{Harness, run_id, spec};
 
+/// Returns the entries of a run with so many steps, from its begin to its end.
+pub(crate) fn records(steps: usize) -> Vec<Record> {
+    let plan: Vec<_> = (0..steps).map(|at| json!({"id": format!("s{at}"), "tool": "read"})).collect();
+    let (mut h, _) = Harness::started(spec(), &json!(plan));
+    for at in 0..steps {
+        h.ok(&format!("s{at}"), 1);
+    }
+    assert!(h.run.status().is_ended());
+    let record = |entry: &foreplan_core::event::Entry| Record {
+        entry: Arc::new(entry.clone()),
+        hash: Digest::of(entry),
+    };
+    h.entries.iter().map(record).collect()
+}
+
 /// A store with one run.
 #[derive(Default)]
 pub(crate) struct Store {
@@ -25,17 +40,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(steps: usize) -> Arc<Self> {
-        let plan: Vec<_> = (0..steps).map(|at| json!({"id": format!("s{at}"), "tool": "read"})).collect();
-        let (mut h, _) = Harness::started(spec(), &json!(plan));
-        for at in 0..steps {
-            h.ok(&format!("s{at}"), 1);
-        }
-        assert!(h.run.status().is_ended());
-        let record = |entry: &foreplan_core::event::Entry| Record {
-            entry: Arc::new(entry.clone()),
-            hash: Digest::of(entry),
-        };
-        Arc::new(Self { records: h.entries.iter().map(record).collect(), ..Self::default() })
+        Arc::new(Self { records: records(steps), ..Self::default() })
     }
 
     pub(crate) fn expected(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -1,36 +1,22 @@
 //! Runs that go to a sink together: what they share, and what they do not.
 
-#![allow(clippy::unwrap_used, reason = "tests may")]
-
-#[path = "../../core/tests/run/support/mod.rs"]
-mod support;
-
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-use foreplan_core::{digest::Digest, id::RunId};
+use foreplan_core::id::RunId;
 use foreplan_telemetry::{
     Batch, Exporter, Lag, Move, Options, Pace, Record, SendError, Sink, Source, SourceError, derive,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::json;
-use support::{Harness, spec};
 
-/// Long enough on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{PATIENCE, store::records};
 
-const PACE: Pace = Pace {
-    gather: Duration::from_millis(1),
-    rest: 0,
-    lag: Duration::ZERO,
-    pause_min: Duration::from_millis(5),
-    pause_max: Duration::from_millis(50),
-    refused: Duration::from_secs(600),
-};
+/// What is refused is not asked for again in the time of a test.
+const PACE: Pace = Pace { refused: Duration::from_secs(600), ..crate::PACE };
 
 /// A store whose runs all have the same entries.
 struct Store {
@@ -42,14 +28,7 @@ struct Store {
 
 impl Store {
     fn new() -> Arc<Self> {
-        let (mut h, _) = Harness::started(spec(), &json!([{"id": "a", "tool": "read"}]));
-        h.ok("a", 1);
-        let record = |entry: &foreplan_core::event::Entry| Record {
-            entry: Arc::new(entry.clone()),
-            hash: Digest::of(entry),
-        };
-        let records = h.entries.iter().map(record).collect();
-        Arc::new(Self { records, cursors: Mutex::default(), moved: Mutex::default() })
+        Arc::new(Self { records: records(1), cursors: Mutex::default(), moved: Mutex::default() })
     }
 
     fn has_all(&self, run: RunId) -> bool {
