@@ -145,6 +145,7 @@ impl Case {
                     attempt: dispatch.attempt,
                     outcome: AttemptOutcome::Output(self.output.clone()),
                     worker: "default/0".to_owned(),
+                    claim: None,
                     input: None,
                     started_at: run.at(),
                     ended_at: run.at(),

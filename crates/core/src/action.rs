@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     event::ReviewOf,
     failure::Failure,
-    id::{Capability, StepId, ToolName},
+    id::{Capability, ClaimId, StepId, ToolName},
     tool::Effect,
 };
 
@@ -78,6 +78,8 @@ pub enum Action {
         attempt: u32,
         /// Which call of the attempt: 0 for a tool step's only one, else from 1.
         call: u32,
+        /// Which taking in hand of the request it is for.
+        claim: Option<ClaimId>,
         /// Whether it may.
         granted: bool,
     },

@@ -60,6 +60,12 @@ impl FromStr for RunId {
     }
 }
 
+/// Names one taking in hand of a request: made by the worker when it asks for its first permit. A
+/// request may be in two hands, even of one worker, and a permit is for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct ClaimId(pub uuid::Uuid);
+
 /// An identifier that does not have the form its kind asks for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{id}` is not a {kind}: {rule}")]

@@ -14,7 +14,7 @@ use crate::{
     finding::Finding,
     fork::Kept,
     goal::RunSpec,
-    id::{RunId, StepId},
+    id::{ClaimId, RunId, StepId},
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::ReplanDecision,
@@ -54,9 +54,9 @@ pub enum Input {
         /// Which call, inside an agent step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<Occurrence>,
-        /// The worker that asks: the permit is its own. A request may be in two hands.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        worker: Option<String>,
+        /// Who asks: the permit is its own. A request may be in two hands.
+        #[serde(flatten)]
+        asker: Asker,
     },
     /// The replanner answers.
     Replanned(ReplanReply),
@@ -183,6 +183,26 @@ pub enum Readiness {
     Items(u32),
 }
 
+/// Who asks for a permit. Earlier versions did not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Asker {
+    /// The worker, as its answer to the request will name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Which taking in hand of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimId>,
+}
+
+impl Asker {
+    /// Returns whether a reply is surely another's.
+    #[must_use]
+    pub fn is_beside(&self, reply: &AttemptReply) -> bool {
+        self.worker.as_ref().is_some_and(|own| *own != reply.worker)
+            || self.claim.is_some() && self.claim != reply.claim
+    }
+}
+
 /// What a worker answers to one step request, with the shell's verdicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AttemptReply {
@@ -194,6 +214,9 @@ pub struct AttemptReply {
     pub outcome: AttemptOutcome,
     /// Which worker ran it.
     pub worker: String,
+    /// Which taking in hand of the request this is of, if it asked for a permit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimId>,
     /// The digest of the bound input; absent where it is not known. In JSON `input` names the kind of
     /// an entry's cause.
     #[serde(default, rename = "input_digest", skip_serializing_if = "Option::is_none")]

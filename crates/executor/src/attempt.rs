@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use foreplan_core::{
     call::{CALLS_MAX, Call},
     digest::Digest,
     failure::{EffectState, Failure, FailureKind},
+    id::ClaimId,
     input::{AttemptOutcome, AttemptReply, Verdicts},
     payload::Output,
     time::Timestamp,
@@ -43,9 +44,11 @@ pub(crate) enum Stage {
     Answered,
 }
 
-/// The irreversible calls of an agent step: how many, and what became of them.
+/// The irreversible calls of an attempt: whose they are, and of an agent step's how many, and what became
+/// of them.
 #[derive(Default)]
 pub(crate) struct Permits {
+    claim: OnceLock<ClaimId>,
     granted: AtomicU32,
     /// Calls that surely did what they do.
     done: AtomicU32,
@@ -54,6 +57,11 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
+    /// Returns the name under which this taking in hand asks: made when it first does.
+    pub(crate) fn claim(&self) -> ClaimId {
+        *self.claim.get_or_init(|| ClaimId(uuid::Uuid::now_v7()))
+    }
+
     /// Returns the number of the next call, from 1.
     pub(crate) fn next(&self) -> u32 {
         self.granted.load(Ordering::Relaxed) + 1
@@ -96,7 +104,7 @@ pub(crate) struct Attempt {
     pub(crate) stage: Stage,
     /// What it used so far.
     pub(crate) usage: Usage,
-    /// The irreversible calls of an agent step.
+    /// Its irreversible calls.
     pub(crate) permits: Permits,
     calls: Vec<Call>,
     key: AttemptKey,
@@ -182,6 +190,7 @@ impl Attempt {
                     Err(failure) => AttemptOutcome::Failure(failure),
                 },
                 worker,
+                claim: self.permits.claim.get().copied(),
                 input: Some(Digest::of(self.request.input.as_ref())),
                 started_at,
                 ended_at,

@@ -8,7 +8,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use foreplan_core::id::{RunId, StepId};
+use foreplan_core::id::{ClaimId, RunId, StepId};
+use foreplan_protocol::PermitAnswer;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,14 @@ pub(crate) struct AttemptKey {
 
 struct InHand {
     cancel: CancellationToken,
-    permit: Option<(u32, oneshot::Sender<bool>)>,
+    permit: Option<Awaited>,
+}
+
+/// A permit that a worker waits for.
+struct Awaited {
+    call: u32,
+    claim: ClaimId,
+    answer: oneshot::Sender<bool>,
 }
 
 /// The attempts that this executor has accepted and not yet answered.
@@ -60,21 +68,31 @@ impl Attempts {
 
     /// Returns where the answer to the attempt's permit request for a call will arrive. One call at a
     /// time is waited for.
-    pub(crate) fn expect_permit(&self, key: &AttemptKey, call: u32) -> oneshot::Receiver<bool> {
-        let (sender, receiver) = oneshot::channel();
+    pub(crate) fn expect_permit(
+        &self,
+        key: &AttemptKey,
+        call: u32,
+        claim: ClaimId,
+    ) -> oneshot::Receiver<bool> {
+        let (answer, receiver) = oneshot::channel();
         if let Some(in_hand) = self.shard(key).lock().get_mut(key) {
-            in_hand.permit = Some((call, sender));
+            in_hand.permit = Some(Awaited { call, claim, answer });
         }
         receiver
     }
 
-    /// Hands a permit answer to the worker that asked. An answer that nobody waits for is dropped.
-    pub(crate) fn answer_permit(&self, key: &AttemptKey, call: u32, granted: bool) {
-        let mut shard = self.shard(key).lock();
-        let waiting = shard.get_mut(key).and_then(|in_hand| in_hand.permit.take_if(|(of, _)| *of == call));
-        if let Some((_, waiting)) = waiting {
+    /// Hands a permit answer to the worker that asked. An answer that nobody waits for is dropped, and
+    /// one for another claim: that the attempt is in hand here does not say that it was asked for here.
+    pub(crate) fn answer_permit(&self, answer: PermitAnswer) {
+        let PermitAnswer { run, step, attempt, call, claim, granted } = answer;
+        let key = AttemptKey { run, step, attempt };
+        // Earlier trackers do not say which claim they mean.
+        let is_meant = |of: &mut Awaited| of.call == call && claim.is_none_or(|claim| of.claim == claim);
+        let mut shard = self.shard(&key).lock();
+        let waiting = shard.get_mut(&key).and_then(|in_hand| in_hand.permit.take_if(is_meant));
+        if let Some(Awaited { answer, .. }) = waiting {
             // The worker may have given up a moment ago; its reply says so.
-            let _ = waiting.send(granted);
+            let _ = answer.send(granted);
         }
     }
 
@@ -139,26 +157,47 @@ mod tests {
         assert!(second.is_cancelled());
     }
 
+    fn claim(number: u128) -> ClaimId {
+        ClaimId(uuid::Uuid::from_u128(number))
+    }
+
+    /// Says that a call of the first attempt of `a` may be made.
+    fn granted(call: u32, claim: Option<ClaimId>) -> PermitAnswer {
+        let AttemptKey { run, step, attempt } = key("a", 1);
+        PermitAnswer { run, step, attempt, call, claim, granted: true }
+    }
+
     #[test]
     fn a_permit_that_nobody_waits_for_is_dropped() {
         let attempts = Attempts::default();
         attempts.admit(&key("a", 1)).unwrap();
-        attempts.answer_permit(&key("a", 1), 0, true);
-        let mut answer = attempts.expect_permit(&key("a", 1), 0);
+        attempts.answer_permit(granted(0, Some(claim(1))));
+        let mut answer = attempts.expect_permit(&key("a", 1), 0, claim(1));
         assert!(answer.try_recv().is_err());
-        attempts.answer_permit(&key("a", 1), 0, true);
+        attempts.answer_permit(granted(0, Some(claim(1))));
         assert_eq!(answer.try_recv(), Ok(true));
+    }
+
+    #[test]
+    fn a_permit_for_another_claim_is_dropped() {
+        let attempts = Attempts::default();
+        attempts.admit(&key("a", 1)).unwrap();
+        let mut answer = attempts.expect_permit(&key("a", 1), 0, claim(2));
+        attempts.answer_permit(granted(0, Some(claim(1))));
+        assert!(answer.try_recv().is_err());
+        attempts.answer_permit(granted(0, None));
+        assert_eq!(answer.try_recv(), Ok(true), "an earlier tracker does not say which");
     }
 
     #[test]
     fn the_permit_of_one_call_is_none_for_the_next() {
         let attempts = Attempts::default();
         attempts.admit(&key("a", 1)).unwrap();
-        drop(attempts.expect_permit(&key("a", 1), 1));
-        let mut answer = attempts.expect_permit(&key("a", 1), 2);
-        attempts.answer_permit(&key("a", 1), 1, true);
+        drop(attempts.expect_permit(&key("a", 1), 1, claim(1)));
+        let mut answer = attempts.expect_permit(&key("a", 1), 2, claim(1));
+        attempts.answer_permit(granted(1, Some(claim(1))));
         assert!(answer.try_recv().is_err());
-        attempts.answer_permit(&key("a", 1), 2, true);
+        attempts.answer_permit(granted(2, Some(claim(1))));
         assert_eq!(answer.try_recv(), Ok(true));
     }
 }

@@ -9,7 +9,7 @@ use foreplan_bus::{Bus, Consumer};
 use foreplan_core::id::{RunId, StepId};
 use foreplan_journal::Payloads;
 use foreplan_model::Models;
-use foreplan_protocol::{Cancel, Message, PermitAnswer, Subject};
+use foreplan_protocol::{Cancel, Message, Subject};
 use foreplan_tools::{LogSink, Toolbox};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
@@ -134,9 +134,7 @@ impl Consumer for Hints {
             Message::Cancel(Cancel { run, step, attempt }) => {
                 self.0.attempts.cancel(&AttemptKey { run, step, attempt });
             }
-            Message::PermitAnswer(PermitAnswer { run, step, attempt, call, granted }) => {
-                self.0.attempts.answer_permit(&AttemptKey { run, step, attempt }, call, granted);
-            }
+            Message::PermitAnswer(answer) => self.0.attempts.answer_permit(answer),
             Message::Plan(_)
             | Message::Replan(_)
             | Message::Review(_)

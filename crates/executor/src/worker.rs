@@ -10,6 +10,7 @@ use foreplan_core::{
     digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     id::ToolName,
+    input::Asker,
     payload::Output,
     run::permit_denied,
     tool::Effect,
@@ -192,10 +193,11 @@ impl StepWorker {
     ) -> Result<Instant, Failure> {
         let shared = &self.pool.shared;
         let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
-        let answer = shared.attempts.expect_permit(attempt.key(), call.as_ref().map_or(0, |call| call.call));
+        let (claim, of) = (attempt.permits.claim(), call.as_ref().map_or(0, |call| call.call));
+        let answer = shared.attempts.expect_permit(attempt.key(), of, claim);
         let until = Instant::now() + shared.permit_wait;
-        let worker = Some(self.name.to_string());
-        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call, worker };
+        let asker = Asker { worker: Some(self.name.to_string()), claim: Some(claim) };
+        let asked = PermitRequest { run: *run, step: step.clone(), attempt: *number, call, asker };
         shared
             .bus
             .publish(Subject::Tracker(*run), Message::PermitRequest(asked))

@@ -128,6 +128,7 @@ fn result(seq: u64) -> Arc<Entry> {
                 serde_json::json!({"value": seq, "text": "some text"}),
             )),
             worker: "worker".to_owned(),
+            claim: None,
             input: None,
             started_at: Timestamp(1),
             ended_at: Timestamp(2),

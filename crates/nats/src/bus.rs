@@ -16,12 +16,13 @@ use async_nats::{
 };
 use foreplan_bus::{Bus, Consumer, Error, MemoryBus, Receipt};
 use foreplan_core::{
+    id::ClaimId,
     id::{Capability, RunId},
     input::Input,
     payload::ENTRY_BYTES_MAX,
 };
 use foreplan_protocol::{
-    Cancel, Frame, Message, Subject,
+    Cancel, Frame, Message, Reply, Subject,
     wire::{Worker, task_of},
 };
 use futures::{StreamExt as _, future::BoxFuture};
@@ -79,7 +80,7 @@ pub(crate) struct Inner {
     /// Who serves what in this process.
     pub(crate) local: MemoryBus,
     serving: Mutex<HashMap<Subject, CancellationToken>>,
-    asked: Mutex<HashMap<Piece, String>>,
+    asked: Mutex<HashMap<(Piece, Option<ClaimId>), String>>,
     /// What this process works on.
     pub(crate) hands: Hands,
     /// What leases are made with, where a tracker runs.
@@ -230,7 +231,9 @@ impl Inner {
         let Some((run, task, number)) = task_of(&message) else { return Err(misdirected(to)) };
         let kind = match &message {
             // An agent step asks once for each of its calls.
-            Message::PermitRequest(ask) => format!("permit-{:?}", ask.call),
+            Message::PermitRequest(ask) => format!("permit-{:?}-{:?}", ask.call, ask.asker.claim),
+            // Whoever was refused the permit must not keep the one who has it from answering.
+            Message::Reply { reply: Reply::Step(reply), .. } => format!("reply-{:?}", reply.claim),
             Message::Input { input: Input::Command(command), .. } => command.id.to_string(),
             // A child run may stand where it stood before.
             Message::Input { input: Input::Child { .. }, .. } => Uuid::now_v7().to_string(),
@@ -291,10 +294,11 @@ impl Inner {
             self.withdraw(cancelled).await;
         }
         let subject = match &message {
-            Message::PermitAnswer(_) => {
-                let Some(key) = task_of(&message) else { return Ok(()) };
-                let Some(worker) = self.asked.lock().remove(&key) else {
-                    tracing::debug!(run = %key.0, "nobody here knows which worker asked; it asks again");
+            Message::PermitAnswer(answer) => {
+                let Some(piece) = task_of(&message) else { return Ok(()) };
+                let run = piece.0;
+                let Some(worker) = self.asked.lock().remove(&(piece, answer.claim)) else {
+                    tracing::debug!(%run, "nobody here knows which worker asked; it asks again");
                     return Ok(());
                 };
                 self.connection.names.worker(&worker)
@@ -306,16 +310,16 @@ impl Inner {
         sent.map_err(|e| Error::Server { to: to.to_string(), reason: chain(&e) })
     }
 
-    /// Remembers which worker asked for a permit.
+    /// Remembers which worker asked for a permit: two may, for one request.
     pub(crate) fn remember(&self, message: &Message, headers: Option<&HeaderMap>) {
-        let Message::PermitRequest(_) = message else { return };
+        let Message::PermitRequest(ask) = message else { return };
         let Some(worker) = headers.and_then(|headers| headers.get(WORKER)) else { return };
-        let Some(key) = task_of(message) else { return };
+        let Some(piece) = task_of(message) else { return };
         let mut asked = self.asked.lock();
         if asked.len() >= ASKED_MAX {
             asked.clear();
         }
-        asked.insert(key, worker.as_str().to_owned());
+        asked.insert((piece, ask.asker.claim), worker.as_str().to_owned());
     }
 
     /// Hands hints, and answers to this worker, to the consumer.

@@ -196,6 +196,7 @@ pub(crate) fn failed(request: &StepRequest, by: &str, failure: Failure) -> Reply
         attempt: request.attempt,
         outcome: AttemptOutcome::Failure(failure),
         worker: by.to_owned(),
+        claim: None,
         input: None,
         started_at: now,
         ended_at: now,

@@ -9,8 +9,8 @@ use foreplan_core::{
     digest::Digest,
     finding::Finding,
     goal::RunSpec,
-    id::{Capability, RunId, StepId, ToolName},
-    input::{AttemptReply, Input, PlanAnswer},
+    id::{Capability, ClaimId, RunId, StepId, ToolName},
+    input::{Asker, AttemptReply, Input, PlanAnswer},
     payload::Output,
     plan::{CompiledPlan, Plan},
     policy::ReplanDecision,
@@ -245,9 +245,9 @@ pub struct PermitRequest {
     /// Which call, inside an agent step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Occurrence>,
-    /// The worker that asks, as its answer to the request will name it: the permit is its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<String>,
+    /// Who asks: the permit is its own.
+    #[serde(flatten)]
+    pub asker: Asker,
 }
 
 /// Says whether an irreversible call may be made.
@@ -262,6 +262,9 @@ pub struct PermitAnswer {
     /// Which call of the attempt: 0 for a tool step's only one, else from 1.
     #[serde(default)]
     pub call: u32,
+    /// Which taking in hand of the request it is for, as the question said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimId>,
     /// Whether it may.
     pub granted: bool,
 }

@@ -210,6 +210,7 @@ async fn answer(run: &Run, shared: &Shared, (parent, step, attempt): (RunId, Ste
         attempt,
         outcome,
         worker: run.id().speaks_as(),
+        claim: None,
         input: None,
         started_at: run.created_at(),
         ended_at: run.ended_at().unwrap_or_else(|| run.at()),

@@ -106,9 +106,9 @@ impl Shared {
                 let cancel = Message::Cancel(Cancel { run: id, step, attempt });
                 self.publish(Subject::Executors, cancel).await;
             }
-            Action::AnswerPermit { step, attempt, call, granted } => {
-                let answer = Message::PermitAnswer(PermitAnswer { run: id, step, attempt, call, granted });
-                self.publish(Subject::Executors, answer).await;
+            Action::AnswerPermit { step, attempt, call, claim, granted } => {
+                let answer = PermitAnswer { run: id, step, attempt, call, claim, granted };
+                self.publish(Subject::Executors, Message::PermitAnswer(answer)).await;
             }
             Action::Evaluate { .. }
             | Action::RunStep(_)
@@ -188,6 +188,7 @@ impl Shared {
             attempt,
             outcome,
             worker: "tracker".to_owned(),
+            claim: None,
             input: None,
             started_at: now,
             ended_at: now,

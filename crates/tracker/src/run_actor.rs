@@ -237,8 +237,8 @@ impl State {
                 self.reviewed(me, reply, receipt).await
             }
             Message::PermitRequest(ask) => {
-                let PermitRequest { step, attempt, call, worker, .. } = ask;
-                let input = Input::Permit { step, attempt, call, worker };
+                let PermitRequest { step, attempt, call, asker, .. } = ask;
+                let input = Input::Permit { step, attempt, call, asker };
                 self.take_and_settle(me, input, receipt).await
             }
             Message::Input { input, .. } => {

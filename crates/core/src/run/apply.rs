@@ -14,7 +14,7 @@ use crate::{
     digest::Digest,
     event::{Event, Gate},
     id::{PLAN_STEP, StepId},
-    input::{Command, CommandKind, Input, PlanAnswer, Proposal},
+    input::{Asker, Command, CommandKind, Input, PlanAnswer, Proposal},
     time::Timestamp,
     view::Status,
 };
@@ -95,7 +95,7 @@ impl Run {
 
     fn permitted(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>, cause: &Input) {
         self.permits.insert((step.clone(), attempt));
-        let asker = if let Input::Permit { worker, .. } = cause { worker.clone() } else { None };
+        let asker = if let Input::Permit { asker, .. } = cause { asker.clone() } else { Asker::default() };
         self.update(step, |s| {
             s.permit = Some(attempt);
             s.holder = asker;

@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     failure::{EffectState, Failure, FailureKind},
     id::StepId,
-    input::{AttemptOutcome, AttemptReply, Resolution, Verdicts},
+    input::{Asker, AttemptOutcome, AttemptReply, Resolution, Verdicts},
     payload::Output,
     tool::Effect,
 };
@@ -33,18 +33,12 @@ pub(super) fn is_denied(failure: &Failure) -> bool {
 impl Turn<'_> {
     /// Answers a worker that asks whether it may make its irreversible call. One permit per call
     /// over all attempts and plan versions. The calls of an agent step are permitted one after
-    /// another, within one attempt, by the worker that has the first permit.
-    pub(super) fn permit(
-        &mut self,
-        step: &StepId,
-        attempt: u32,
-        call: Option<&Occurrence>,
-        worker: Option<&str>,
-    ) {
+    /// another, within one attempt, to who has the first permit.
+    pub(super) fn permit(&mut self, step: &StepId, attempt: u32, call: Option<&Occurrence>, asker: &Asker) {
         let state = self.run.step(step.as_str());
         let awaited = self.run.awaits(step.as_str(), attempt) && self.run.may_call(step, call);
         let held = state.and_then(|s| s.permit);
-        let is_own = state.is_some_and(|s| s.holder.as_deref() == worker);
+        let is_own = state.is_some_and(|s| s.holder == *asker);
         let number = call.map_or(0, |call| call.call);
         let is_repeated = state.is_some_and(|s| number <= s.permitted_calls);
         let is_next = state.is_some_and(|s| number == s.permitted_calls + 1);
@@ -56,15 +50,15 @@ impl Turn<'_> {
         if granted && (held.is_none() || !is_repeated) {
             self.emit(Event::EffectPermitted { step: step.clone(), attempt, call: call.cloned() });
         }
-        self.act(Action::AnswerPermit { step: step.clone(), attempt, call: number, granted });
+        let claim = asker.claim;
+        self.act(Action::AnswerPermit { step: step.clone(), attempt, call: number, claim, granted });
     }
 
-    /// Returns whether a reply tells nothing of the attempt, since another worker has its permit: whoever
+    /// Returns whether a reply tells nothing of the attempt, since another has its permit: whoever
     /// says so did nothing itself. That the one with the permit is gone, others may say.
     pub(super) fn is_beside(&self, at: u32, reply: &AttemptReply) -> bool {
         let step = &self.run.steps[at as usize];
-        let is_anothers = step.permit == Some(reply.attempt)
-            && step.holder.as_ref().is_some_and(|own| *own != reply.worker);
+        let is_anothers = step.permit == Some(reply.attempt) && step.holder.is_beside(reply);
         let tells_of_loss = matches!(&reply.outcome, AttemptOutcome::Failure(failure)
             if failure.kind == FailureKind::WorkerLost && failure.effect != Some(EffectState::None));
         is_anothers && !tells_of_loss

@@ -155,8 +155,8 @@ impl Run {
                 turn.result(reply);
                 turn.check_budget();
             }
-            Input::Permit { step, attempt, call, worker } => {
-                turn.permit(step, *attempt, call.as_ref(), worker.as_deref());
+            Input::Permit { step, attempt, call, asker } => {
+                turn.permit(step, *attempt, call.as_ref(), asker);
             }
             Input::Replanned(reply) => {
                 turn.replanned(reply);

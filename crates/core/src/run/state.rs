@@ -17,7 +17,7 @@ use crate::{
     fork::Kept,
     goal::RunSpec,
     id::{RunId, StepId},
-    input::PlanAnswer,
+    input::{Asker, PlanAnswer},
     payload::Output,
     plan::CompiledPlan,
     review::ReviewOutcome,
@@ -299,8 +299,8 @@ pub struct StepRun {
     pub unserved_since: Option<Timestamp>,
     /// The attempt that may have had an irreversible effect that nobody has denied.
     pub permit: Option<u32>,
-    /// The worker that has the permit, if it said its name.
-    pub holder: Option<String>,
+    /// Who has the permit.
+    pub holder: Asker,
     /// Irreversible calls that the attempt which runs was permitted, inside an agent step.
     pub permitted_calls: u32,
     /// Whether a person approved the step.
@@ -335,7 +335,7 @@ impl StepRun {
             permits_late: 0,
             unserved_since: None,
             permit: None,
-            holder: None,
+            holder: Asker::default(),
             permitted_calls: 0,
             approved: false,
             plan_version: version,

@@ -2,7 +2,8 @@
 
 use foreplan_core::{
     failure::{EffectState, FailureKind},
-    input::{CommandKind, Resolution},
+    id::ClaimId,
+    input::{Asker, AttemptOutcome, AttemptReply, CommandKind, Input, Resolution},
     payload::Output,
     policy::ReplanDecision,
     run::{PERMIT_DENIED, PERMITS_LATE_MAX, StepState},
@@ -377,6 +378,29 @@ fn a_permit_is_the_workers_who_asked_first_and_another_says_nothing_of_its_call(
     let leaving = failure(FailureKind::WorkerLost, "worker_lost").effect(EffectState::None);
     assert_eq!(h.fails_at("w2", "a", 1, leaving), [""; 0]);
     assert_eq!(h.ok("a", 1), ["a#1 succeeded", "run succeeded"]);
+}
+
+#[test]
+fn a_permit_is_for_one_claim_of_a_worker_and_another_says_nothing_of_its_call() {
+    let (mut h, _) = Harness::started(spec(), &one("send"));
+    let [first, second] = [1, 2].map(|number| {
+        let claim = Some(ClaimId(uuid::Uuid::from_u128(number)));
+        Asker { worker: Some("w1".to_owned()), claim }
+    });
+    let reply = |h: &Harness, of: &Asker, outcome| {
+        let reply = h.reply("a", 1, outcome);
+        let (worker, claim) = (of.worker.clone().expect("its name"), of.claim);
+        Input::Result(AttemptReply { worker, claim, ..reply })
+    };
+    assert_eq!(h.permit_to(&first, "a", 1), ["a#1 permitted", "> permit a#1 granted"]);
+    assert_eq!(h.permit_to(&second, "a", 1), ["> permit a#1 denied"], "the request came to it again");
+    assert_eq!(h.permit_to(&first, "a", 1), ["> permit a#1 granted"]);
+
+    let without = failure(FailureKind::Cancelled, PERMIT_DENIED).effect(EffectState::None);
+    let denied = reply(&h, &second, AttemptOutcome::Failure(without));
+    assert_eq!(h.handle(denied), [""; 0]);
+    let done = reply(&h, &first, AttemptOutcome::Output(Output::inline(json!({}))));
+    assert_eq!(h.handle(done), ["a#1 succeeded", "run succeeded"]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use foreplan_core::{
     action::Action,
     event::Event,
-    id::StepId,
-    input::{CommandKind, Input},
+    failure::EffectState,
+    id::{ClaimId, StepId},
+    input::{AttemptOutcome, AttemptReply, CommandKind, Input},
     run::{Decision, Run, StepState},
     view::Status,
 };
@@ -16,7 +17,7 @@ use foreplan_core::{
 pub(crate) struct Checks {
     newest_attempt: HashMap<StepId, u32>,
     accepted: HashSet<(StepId, u32)>,
-    permitted: HashMap<StepId, HashSet<u32>>,
+    permitted: HashMap<StepId, HashMap<u32, Option<ClaimId>>>,
     /// How often a person or `verify` said that a call did not happen, or the call itself did.
     denied: HashMap<StepId, usize>,
     performed: HashMap<StepId, Vec<u32>>,
@@ -33,7 +34,7 @@ impl Checks {
             self.plans_by_people += 1;
         }
         for event in &decision.events {
-            self.event(before, event);
+            self.event(before, cause, event);
         }
         self.actions(after, &decision.actions);
         let running = after.steps().iter().filter(|s| matches!(s.state, StepState::Running { .. }));
@@ -43,7 +44,7 @@ impl Checks {
         assert_one_each(after);
     }
 
-    fn event(&mut self, before: &Run, event: &Event) {
+    fn event(&mut self, before: &Run, cause: &Input, event: &Event) {
         match event {
             Event::AttemptStarted { step, attempt, .. } => {
                 let newest = self.newest_attempt.insert(step.clone(), *attempt).unwrap_or(0);
@@ -52,6 +53,9 @@ impl Checks {
             Event::AttemptSucceeded { step, attempt } | Event::AttemptFailed { step, attempt, .. } => {
                 let key = (step.clone(), *attempt);
                 assert!(self.accepted.insert(key), "two results of {step}#{attempt} were accepted");
+                if let Input::Result(reply) = cause {
+                    self.answered(step, reply);
+                }
             }
             Event::EffectPermitted { step, attempt, .. } => {
                 let halted = matches!(before.status(), Status::Paused | Status::Replanning);
@@ -61,7 +65,8 @@ impl Checks {
                     before.status()
                 );
                 let permits = self.permitted.entry(step.clone()).or_default();
-                assert!(permits.insert(*attempt), "{step}#{attempt} permitted twice");
+                let claim = if let Input::Permit { asker, .. } = cause { asker.claim } else { None };
+                assert!(permits.insert(*attempt, claim).is_none(), "{step}#{attempt} permitted twice");
                 let denied = self.denied.get(step).copied().unwrap_or(0);
                 assert!(permits.len() <= 1 + denied, "{step}: {permits:?} permitted, {denied} denied");
             }
@@ -82,9 +87,12 @@ impl Checks {
         }
     }
 
-    /// Says that a worker reported truthfully that its permitted call did not happen.
-    pub(crate) fn reported_none(&mut self, step: &StepId, attempt: u32) {
-        if self.permitted.get(step).is_some_and(|permits| permits.contains(&attempt)) {
+    /// Counts when the one with the permit says, truthfully, that its call did not happen.
+    fn answered(&mut self, step: &StepId, reply: &AttemptReply) {
+        let is_own = self.permitted.get(step).and_then(|permits| permits.get(&reply.attempt));
+        let is_none = matches!(&reply.outcome, AttemptOutcome::Failure(failure)
+            if failure.effect == Some(EffectState::None));
+        if is_none && is_own == Some(&reply.claim) {
             *self.denied.entry(step.clone()).or_default() += 1;
         }
     }
@@ -98,9 +106,9 @@ impl Checks {
                         assert_dependencies(after, &dispatch.step);
                     }
                 }
-                Action::AnswerPermit { step, attempt, granted: true, .. } => {
-                    let permitted = self.permitted.get(step).is_some_and(|p| p.contains(attempt));
-                    assert!(permitted, "{step}#{attempt} granted, not on record");
+                Action::AnswerPermit { step, attempt, claim, granted: true, .. } => {
+                    let permitted = self.permitted.get(step).and_then(|permits| permits.get(attempt));
+                    assert_eq!(permitted, Some(claim), "{step}#{attempt} granted, not on record");
                     assert!(!after.status().is_ended(), "{step}#{attempt} granted after the end");
                 }
                 Action::AnswerPermit { .. }
@@ -116,9 +124,9 @@ impl Checks {
     }
 
     /// Records that a worker changed the world.
-    pub(crate) fn perform(&mut self, step: &StepId, attempt: u32) {
-        let permitted = self.permitted.get(step).is_some_and(|permits| permits.contains(&attempt));
-        assert!(permitted, "{step}#{attempt} acted without a permit");
+    pub(crate) fn perform(&mut self, step: &StepId, attempt: u32, claim: ClaimId) {
+        let permitted = self.permitted.get(step).and_then(|permits| permits.get(&attempt));
+        assert_eq!(permitted, Some(&Some(claim)), "{step}#{attempt} acted without a permit");
         let calls = self.performed.entry(step.clone()).or_default();
         calls.push(attempt);
         let denied = self.denied.get(step).copied().unwrap_or(0);

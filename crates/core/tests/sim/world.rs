@@ -5,13 +5,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use foreplan_core::{
     action::{Action, Dispatch},
     failure::{EffectState, Failure, FailureKind},
-    id::StepId,
+    id::{ClaimId, StepId},
     input::{
-        AttemptOutcome, Command, CommandKind, Input, PlanReply, Proposal, Readiness, ReplanReply, Verdicts,
+        Asker, AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, Readiness,
+        ReplanReply, Verdicts,
     },
     payload::Output,
     policy::{Patch, ReplanDecision},
-    run::{PERMIT_DENIED, Run},
+    run::{Run, permit_denied},
     time::Timestamp,
     tool::Effect,
 };
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     check::Checks,
-    message::Message,
+    message::{Hand, Message},
     plans, reviews,
     rng::Rng,
     support::{Harness, happened, run_id, said, spec},
@@ -37,8 +38,9 @@ pub(crate) struct World {
     sent: u64,
     /// Attempts that a worker has seen.
     seen: HashSet<(StepId, u32)>,
-    /// Attempts whose worker waits for a permit.
-    asking: HashSet<(StepId, u32)>,
+    /// Whoever waits for a permit.
+    asking: HashSet<Hand>,
+    claims: u128,
     commands: u128,
     pub(crate) has_faults: bool,
     log: Vec<String>,
@@ -77,6 +79,7 @@ impl World {
             sent: 0,
             seen: HashSet::new(),
             asking: HashSet::new(),
+            claims: 0,
             commands: 0,
             has_faults: true,
             log: Vec::new(),
@@ -176,9 +179,10 @@ impl World {
                     self.send(Message::Evaluate { steps, version });
                 }
                 Action::RunStep(dispatch) => self.send_loosely(Message::Run(dispatch)),
-                Action::AnswerPermit { step, attempt, granted, .. } => {
-                    self.send_loosely(Message::Permit { step, attempt, granted });
+                Action::AnswerPermit { step, attempt, claim: Some(claim), granted, .. } => {
+                    self.send_loosely(Message::Permit(Hand { step, attempt, claim }, granted));
                 }
+                Action::AnswerPermit { claim: None, .. } => unreachable!("everybody here has a claim"),
                 Action::CancelAttempt { .. } | Action::RunGoal { .. } | Action::TellChild { .. } => {}
             }
         }
@@ -233,20 +237,21 @@ impl World {
             }
             Message::Evaluated { .. } => {}
             Message::Run(dispatch) => self.work(&dispatch),
-            Message::AskPermit { step, attempt } => {
-                self.handle(Input::Permit { step, attempt, call: None, worker: None })
+            Message::AskPermit(Hand { step, attempt, claim }) => {
+                let asker = Asker { worker: None, claim: Some(claim) };
+                self.handle(Input::Permit { step, attempt, call: None, asker })
             }
-            Message::Permit { step, attempt, granted } => {
-                if self.asking.remove(&(step.clone(), attempt)) {
-                    self.permitted(step, attempt, granted);
+            Message::Permit(hand, granted) => {
+                if self.asking.remove(&hand) {
+                    self.permitted(&hand, granted);
                 }
             }
-            Message::PermitExpired { step, attempt } => {
-                if self.asking.remove(&(step.clone(), attempt)) {
-                    self.permitted(step, attempt, false);
+            Message::PermitExpired(hand) => {
+                if self.asking.remove(&hand) {
+                    self.permitted(&hand, false);
                 }
             }
-            Message::Result { step, attempt, outcome } => self.result(&step, attempt, outcome),
+            Message::Result { step, attempt, claim, outcome } => self.result(&step, attempt, claim, outcome),
         }
     }
 
@@ -317,7 +322,9 @@ impl World {
     /// A worker gets a step.
     fn work(&mut self, dispatch: &Dispatch) {
         let (step, attempt) = (dispatch.step.clone(), dispatch.attempt);
-        if !self.seen.insert((step.clone(), attempt)) {
+        let is_seen = !self.seen.insert((step.clone(), attempt));
+        // What is said twice may be in two hands; what is delivered twice is not worked at.
+        if is_seen && (dispatch.effect != Effect::Irreversible || self.rng.chance(50)) {
             let lost = Failure::new(FailureKind::WorkerLost, "worker_lost", "delivered again");
             return self.report(step, attempt, AttemptOutcome::Failure(lost));
         }
@@ -328,10 +335,12 @@ impl World {
             return self.report(step, attempt, AttemptOutcome::Output(Output::inline(answer)));
         }
         if dispatch.effect == Effect::Irreversible {
-            self.asking.insert((step.clone(), attempt));
+            self.claims += 1;
+            let hand = Hand { step, attempt, claim: ClaimId(uuid::Uuid::from_u128(self.claims)) };
+            self.asking.insert(hand.clone());
             let expires = self.h.now.plus(PERMIT_TTL);
-            self.send_at(expires, Message::PermitExpired { step: step.clone(), attempt });
-            return self.send_loosely(Message::AskPermit { step, attempt });
+            self.send_at(expires, Message::PermitExpired(hand.clone()));
+            return self.send_loosely(Message::AskPermit(hand));
         }
         let outcome = match self.rng.below(20) {
             0..3 => AttemptOutcome::Failure(Failure::new(FailureKind::Tool, "broken", "it broke")),
@@ -346,18 +355,19 @@ impl World {
     }
 
     /// A worker was told whether it may make its irreversible call.
-    fn permitted(&mut self, step: StepId, attempt: u32, granted: bool) {
+    fn permitted(&mut self, hand: &Hand, granted: bool) {
+        let Hand { step, attempt, claim } = hand;
         let failed = |effect| {
             let failure = Failure::new(FailureKind::Tool, "broken", "it broke");
             AttemptOutcome::Failure(Failure { effect, ..failure })
         };
         if !granted {
-            let denied = Failure::new(FailureKind::Cancelled, PERMIT_DENIED, "no permit");
-            return self.report(step, attempt, AttemptOutcome::Failure(denied));
+            let denied = AttemptOutcome::Failure(permit_denied("chance"));
+            return self.report_of(hand, denied);
         }
         let fate = self.rng.below(20);
         if fate < 15 {
-            self.checks.perform(&step, attempt);
+            self.checks.perform(step, *attempt, *claim);
         }
         let outcome = match fate {
             0..9 => AttemptOutcome::Output(Output::inline(json!({"sent": true}))),
@@ -365,21 +375,24 @@ impl World {
             11..13 => failed(Some(EffectState::Done)),
             13..=15 => return,
             16..18 => failed(None),
-            _ => {
-                self.checks.reported_none(&step, attempt);
-                failed(Some(EffectState::None))
-            }
+            _ => failed(Some(EffectState::None)),
         };
-        self.report(step, attempt, outcome);
+        self.report_of(hand, outcome);
     }
 
     fn report(&mut self, step: StepId, attempt: u32, outcome: AttemptOutcome) {
-        self.send_loosely(Message::Result { step, attempt, outcome });
+        self.send_loosely(Message::Result { step, attempt, claim: None, outcome });
+    }
+
+    fn report_of(&mut self, hand: &Hand, outcome: AttemptOutcome) {
+        let Hand { step, attempt, claim } = hand.clone();
+        self.send_loosely(Message::Result { step, attempt, claim: Some(claim), outcome });
     }
 
     /// The shell gets a worker's reply, judges it, and hands it in.
-    fn result(&mut self, step: &StepId, attempt: u32, outcome: AttemptOutcome) {
-        let mut reply = self.h.reply(step.as_str(), attempt, outcome);
+    fn result(&mut self, step: &StepId, attempt: u32, claim: Option<ClaimId>, outcome: AttemptOutcome) {
+        let reply = self.h.reply(step.as_str(), attempt, outcome);
+        let mut reply = AttemptReply { claim, ..reply };
         reply.usage.tool_calls = 1;
         for (step, readiness) in &mut reply.verdicts.ready {
             *readiness = self.verdict(step);

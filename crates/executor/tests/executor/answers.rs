@@ -171,6 +171,25 @@ async fn a_permit_that_does_not_come_counts_as_denied() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_permit_of_a_request_is_not_used_by_its_repetition() {
+    let mut setup = Setup::new(1, [echo(Effect::Irreversible)]).await;
+    let request = setup.request("deploy", "echo", json!({}));
+    setup.send(request.clone()).await.unwrap();
+    let first = setup.asked().await;
+    let given_up = setup.reply().await;
+    assert_eq!(given_up.claim, first.asker.claim);
+
+    setup.send(request).await.unwrap();
+    let second = setup.asked().await;
+    assert_eq!(second.asker.worker, first.asker.worker);
+    assert_ne!(second.asker.claim, first.asker.claim);
+    setup.permit(first, true).await;
+    let reply = setup.reply().await;
+    assert_eq!((reply.claim, reply.usage.tool_calls), (second.asker.claim, 0));
+    assert_eq!(failure(reply.outcome).code, "permit_denied");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_permit_that_a_stalled_worker_finds_too_late_is_not_used() {
     let calls = Arc::new(AtomicU32::new(0));
     let tool = Tool::function("send", "Counts its calls", Effect::Irreversible, {

@@ -109,9 +109,17 @@ impl Setup {
 
     /// Answers a permit request.
     pub(crate) async fn permit(&self, asked: PermitRequest, granted: bool) {
-        let PermitRequest { run, step, attempt, call, .. } = asked;
+        let PermitRequest { run, step, attempt, call, asker } = asked;
         let call = call.map_or(0, |call| call.call);
-        self.hint(Message::PermitAnswer(PermitAnswer { run, step, attempt, call, granted })).await;
+        self.hint(Message::PermitAnswer(PermitAnswer {
+            run,
+            step,
+            attempt,
+            call,
+            claim: asker.claim,
+            granted,
+        }))
+        .await;
     }
 
     /// Waits for an answer.

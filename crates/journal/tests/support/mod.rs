@@ -66,6 +66,7 @@ pub(crate) fn result(value: Value) -> Input {
         attempt: 1,
         outcome: AttemptOutcome::Output(Output::inline(value)),
         worker: "w".to_owned(),
+        claim: None,
         input: Some(foreplan_core::digest::Digest([1; 32])),
         started_at: Timestamp(1),
         ended_at: Timestamp(2),

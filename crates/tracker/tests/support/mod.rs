@@ -9,7 +9,7 @@ use foreplan_core::{
     failure::{Failure, FailureKind},
     goal::{Parent, RunSpec},
     id::RunId,
-    input::{AttemptOutcome, AttemptReply, Command, CommandKind, Verdicts},
+    input::{Asker, AttemptOutcome, AttemptReply, Command, CommandKind, Verdicts},
     payload::Output,
     plan::Plan,
     policy::ReplanDecision,
@@ -142,8 +142,13 @@ impl Fixture {
 
     /// Asks for a permit, and returns whether it was granted.
     pub(crate) async fn permit(&mut self, step: &str, attempt: u32) -> bool {
-        let asked =
-            PermitRequest { run: self.run, step: step.parse().unwrap(), attempt, call: None, worker: None };
+        let asked = PermitRequest {
+            run: self.run,
+            step: step.parse().unwrap(),
+            attempt,
+            call: None,
+            asker: Asker::default(),
+        };
         assert!(self.tell(self.run, Message::PermitRequest(asked)).await);
         match self.next().await {
             Message::PermitAnswer(answer) => answer.granted,
@@ -241,6 +246,7 @@ fn result(step: &str, attempt: u32, outcome: AttemptOutcome) -> Reply {
         attempt,
         outcome,
         worker: "test".to_owned(),
+        claim: None,
         input: None,
         started_at: Timestamp(1),
         ended_at: Timestamp(2),

@@ -24,7 +24,7 @@ use foreplan_core::{
     goal::{Approval, ApprovalMode, PlannerSpec, RunSpec},
     id::{RunId, StepId, ToolName},
     input::{
-        AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, Readiness,
+        Asker, AttemptOutcome, AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, Readiness,
         ReplanReply, Resolution, ReviewReply, Verdicts,
     },
     payload::Output,
@@ -270,6 +270,7 @@ impl Harness {
             attempt,
             outcome,
             worker: "w1".to_owned(),
+            claim: None,
             input: Some(Digest::of_bytes(step.as_bytes())),
             started_at: self.now,
             ended_at: self.now,
@@ -339,8 +340,12 @@ impl Harness {
 
     /// A worker with this name asks for a permit.
     pub(crate) fn permit_of(&mut self, worker: Option<&str>, step: &str, attempt: u32) -> Vec<String> {
-        let worker = worker.map(str::to_owned);
-        self.handle(Input::Permit { step: id(step), attempt, call: None, worker })
+        let asker = Asker { worker: worker.map(str::to_owned), claim: None };
+        self.permit_to(&asker, step, attempt)
+    }
+
+    pub(crate) fn permit_to(&mut self, asker: &Asker, step: &str, attempt: u32) -> Vec<String> {
+        self.handle(Input::Permit { step: id(step), attempt, call: None, asker: asker.clone() })
     }
 
     pub(crate) fn takeover(&mut self) -> Vec<String> {
