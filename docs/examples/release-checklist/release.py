@@ -135,7 +135,8 @@ def is_deployed(service, version, build):
             return {"happened": True, "output": {"live": version, "build": build}}
         fence = STATE / f"fences/{build}"
         fence.parent.mkdir(exist_ok=True)
-        fence.write_text(str(attempt()))
+        before = int(fence.read_text()) if fence.exists() else 0
+        fence.write_text(str(max(before, attempt())))
         return {"happened": False}
 
 
