@@ -35,7 +35,8 @@ pub struct Asked {
 pub async fn ask(model: &dyn Model, request: Request, clock: &Clock) -> Asked {
     let request = Arc::new(request);
     let started_at = clock();
-    let result = model.chat(Arc::clone(&request)).await;
+    // The model is at work while its question is digested: a long one takes as long as a step.
+    let (result, digest) = futures::join!(model.chat(Arc::clone(&request)), async { request.digest() });
     let ended_at = clock();
     let answer = result.as_ref().ok();
     let tokens = answer.map_or_else(Tokens::default, |answer| answer.tokens);
@@ -52,7 +53,7 @@ pub async fn ask(model: &dyn Model, request: Request, clock: &Clock) -> Asked {
         purpose: request.purpose,
         answered_by: answer.and_then(|answer| answer.answered_by.clone()),
         prompt: request.prompt,
-        request: request.digest(),
+        request: digest,
         answer: answer.map(|answer| Output::inline(json!({"text": answer.text, "calls": answer.calls}))),
         finish: answer.and_then(|answer| answer.finish.clone()),
         tokens,
