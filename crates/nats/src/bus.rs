@@ -46,10 +46,10 @@ const ASKED_MAX: usize = 64 * 1024;
 
 /// How long a message is sent again to a server that does not answer: longer than one takes to start,
 /// or a cluster to choose a leader. Its id makes a repetition harmless.
-const OUTAGE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(30);
 
 /// Between two tries.
-const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Who uses the bus.
 #[derive(Clone, Debug)]

@@ -2,21 +2,34 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::object_store::ObjectStore;
+use async_nats::jetstream::object_store::{GetErrorKind, InfoErrorKind, ObjectStore};
 use foreplan_core::{digest::Digest, id::RunId, payload::PayloadRef};
 use foreplan_journal::{Error, Payloads};
 use futures::{StreamExt as _, future::BoxFuture};
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, time::Instant};
 
-use crate::{Connection, error::chain};
+use crate::{
+    Connection,
+    bus::{OUTAGE_MAX, OUTAGE_PAUSE},
+    error::chain,
+};
 
 /// Two writers of the same value may replace each other's chunks under a reader, who then finds
 /// them gone, and looks again.
 const READ_PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
 
-/// Payloads in the object store of a deployment.
+/// Why a payload could not be read.
+enum Unread {
+    /// The server does not answer: it may restart, or choose a leader.
+    Unreachable(String),
+    /// It is not there, or is not what was written.
+    Unfit(String),
+}
+
+/// Payloads in the object store of a deployment. A server that does not answer is asked again for a
+/// while: a step fails for what its tool did, not for a restart.
 #[derive(Clone)]
 pub struct NatsPayloads {
     objects: Arc<ObjectStore>,
@@ -73,19 +86,38 @@ impl NatsPayloads {
         if self.objects.info(&name).await.is_ok_and(|info| !info.deleted) {
             return Ok(payload);
         }
-        let stored = self.objects.put(name.as_str(), &mut bytes.as_slice()).await;
-        stored.map_err(|e| failed("a payload is written", chain(&e)))?;
-        Ok(payload)
+        let end = Instant::now() + OUTAGE_MAX;
+        loop {
+            let Err(error) = self.objects.put(name.as_str(), &mut bytes.as_slice()).await else {
+                return Ok(payload);
+            };
+            if Instant::now() > end || self.is_answering(&name).await {
+                return Err(failed("a payload is written", chain(&error)));
+            }
+            tokio::time::sleep(OUTAGE_PAUSE).await;
+        }
     }
 
-    async fn load(&self, run: RunId, payload: PayloadRef) -> Result<Value, String> {
-        let mut object = self.objects.get(name(run, payload)).await.map_err(|e| chain(&e))?;
+    async fn is_answering(&self, name: &str) -> bool {
+        self.objects.info(name).await.map_or_else(|e| e.kind() == InfoErrorKind::NotFound, |_| true)
+    }
+
+    async fn load(&self, run: RunId, payload: PayloadRef) -> Result<Value, Unread> {
+        let object = self.objects.get(name(run, payload)).await;
+        let mut object = object.map_err(|error| match error.kind() {
+            GetErrorKind::NotFound | GetErrorKind::InvalidName | GetErrorKind::BucketLink => {
+                Unread::Unfit(chain(&error))
+            }
+            GetErrorKind::ConsumerCreate | GetErrorKind::Other | GetErrorKind::TimedOut => {
+                Unread::Unreachable(chain(&error))
+            }
+        })?;
         let mut bytes = Vec::with_capacity(usize::try_from(payload.bytes).unwrap_or(0).min(64 << 20));
-        object.read_to_end(&mut bytes).await.map_err(|e| e.to_string())?;
+        object.read_to_end(&mut bytes).await.map_err(|e| Unread::Unfit(e.to_string()))?;
         if bytes.len() as u64 != payload.bytes || Digest::of_bytes(&bytes) != payload.sha256 {
-            return Err("it is not what was written".to_owned());
+            return Err(Unread::Unfit("it is not what was written".to_owned()));
         }
-        serde_json::from_slice(&bytes).map_err(|e| e.to_string())
+        serde_json::from_slice(&bytes).map_err(|e| Unread::Unfit(e.to_string()))
     }
 }
 
@@ -96,15 +128,20 @@ impl Payloads for NatsPayloads {
 
     fn get(&self, run: RunId, payload: PayloadRef) -> BoxFuture<'_, Result<Arc<Value>, Error>> {
         Box::pin(async move {
-            for pause in READ_PAUSES {
-                match self.load(run, payload).await {
+            let end = Instant::now() + OUTAGE_MAX;
+            let mut pauses = READ_PAUSES.into_iter();
+            loop {
+                let (reason, pause) = match self.load(run, payload).await {
                     Ok(value) => return Ok(Arc::new(value)),
-                    Err(reason) => tracing::debug!(%run, reason, "a payload is read again"),
-                }
+                    Err(Unread::Unreachable(reason)) => {
+                        (reason, (Instant::now() < end).then_some(OUTAGE_PAUSE))
+                    }
+                    Err(Unread::Unfit(reason)) => (reason, pauses.next()),
+                };
+                let Some(pause) = pause else { return Err(Error::Payload { payload, reason }) };
+                tracing::debug!(%run, reason, "a payload is read again");
                 tokio::time::sleep(pause).await;
             }
-            let loaded = self.load(run, payload).await;
-            loaded.map(Arc::new).map_err(|reason| Error::Payload { payload, reason })
         })
     }
 }

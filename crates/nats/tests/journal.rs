@@ -203,6 +203,23 @@ async fn a_large_value_is_kept_once_and_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_values_are_read_and_kept_though_the_server_restarts_meanwhile() {
+    let mut fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let [old, new] = ["old", "new"].map(|text| Arc::new(json!(text.repeat(100_000))));
+    let (run, payloads) = (run_id(), journal.payloads());
+    let payload = payloads.put(run, old.clone()).await.unwrap();
+
+    fixture.server.kill();
+    let (mut reading, mut keeping) = (payloads.get(run, payload), payloads.put(run, new.clone()));
+    assert!(futures::poll!(&mut reading).is_pending() && futures::poll!(&mut keeping).is_pending());
+    fixture.server.restart();
+    let (read, kept) = futures::join!(reading, keeping);
+    assert_eq!(read.unwrap(), old);
+    assert_eq!(payloads.get(run, kept.unwrap()).await.unwrap(), new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_append_outlives_a_restart_of_the_server() {
     let mut fixture = deployment().await;
     let journal = NatsJournal::open(&fixture.connection).await.unwrap();
