@@ -91,17 +91,19 @@ impl StepWorker {
     async fn run(&self, mut attempt: Attempt) {
         attempt.begin(&self.name);
         let StepRequest { run, step, attempt: number, .. } = &*attempt.request;
-        let place = TraceParent::work(*run, step, *number);
+        let place = || TraceParent::work(*run, step, *number);
         let span = tracing::info_span!(
             "attempt",
             %run,
             %step,
             attempt = number,
             trace_id = %run.0.simple(),
-            span_id = %place.span,
+            span_id = %place().span,
             worker = %self.name
         );
-        foreplan_telemetry::join(&span, place);
+        if !span.is_disabled() {
+            foreplan_telemetry::join(&span, place());
+        }
         async {
             let outcome = self.perform(&mut attempt).await;
             match &outcome {
