@@ -1,6 +1,9 @@
 //! What the machine gives at this moment, without Foreplan: the floor under its figures.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ractor::{
     Actor, ActorProcessingErr, ActorRef,
@@ -22,6 +25,9 @@ const COMMITS: u32 = 1_000;
 /// Rows of one commit, where they share it.
 const ROWS: u32 = 1_000;
 
+/// Calls of a tool that takes its time.
+const TOOL_CALLS: usize = 21;
+
 /// Bytes of a row: about one entry of a journal.
 const ROW_BYTES: usize = 400;
 
@@ -38,6 +44,26 @@ pub(crate) async fn measure(dir: &Path) -> anyhow::Result<Value> {
     let mut floors = sqlite.await??;
     floors["ractor_round_us"] = json!(round_us);
     Ok(floors)
+}
+
+/// What a tool does that takes this long. A timer fires at whole milliseconds, also one that is set to
+/// none.
+pub(crate) async fn work(takes: Duration) {
+    if !takes.is_zero() {
+        tokio::time::sleep(takes).await;
+    }
+}
+
+/// Returns how long such a tool takes by itself.
+pub(crate) async fn tool_takes(takes: Duration) -> Duration {
+    let mut took = Vec::with_capacity(TOOL_CALLS);
+    for _ in 0..TOOL_CALLS {
+        let began = Instant::now();
+        work(takes).await;
+        took.push(began.elapsed());
+    }
+    took.sort();
+    took[TOOL_CALLS / 2]
 }
 
 /// Asks a worker of a factory and goes on when it has answered, over and over.

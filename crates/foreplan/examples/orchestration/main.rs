@@ -336,6 +336,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     }
     system.shutdown().await;
     let floors = floor::measure(folder.path()).await?;
+    let critical_path_s = workload.critical_path().await.map(|path| path.as_secs_f64());
 
     Ok(json!({
         "workload": settings.kind.name(), "mode": settings.mode.name(),
@@ -343,7 +344,8 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         "wrong": wrong,
         "step_us": wall_s * 1e6 / workload.steps() as f64,
         "steps_per_s": workload.steps() as f64 / wall_s,
-        "over_critical_path": workload.critical_path().map(|path| wall_s / path.as_secs_f64() - 1.0),
+        "critical_path_s": critical_path_s,
+        "over_critical_path": critical_path_s.map(|path| wall_s / path - 1.0),
         "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s, "spans": spans,
         "settings": {
             "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,

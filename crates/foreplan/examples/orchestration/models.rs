@@ -25,6 +25,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::floor;
+
 /// How long the model takes for an answer.
 const ANSWER: Duration = Duration::from_millis(20);
 
@@ -101,7 +103,7 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     let called = Arc::new(AtomicUsize::new(0));
     let client = client(&server);
     let way_there = bare_way(&client, &server).await?;
-    let tool_takes = bare_tool(tool).await;
+    let tool_takes = floor::tool_takes(tool).await;
     let system = system(way, client, tool, &called).await?;
     let mut measured = Vec::new();
     let mut last = None;
@@ -181,18 +183,6 @@ fn client(server: &ModelServer) -> Client {
     Client::new(Configs::from([(MODEL.to_owned(), config)]), Arc::new(|_: &str| None))
 }
 
-/// Returns how long a tool takes by itself.
-async fn bare_tool(takes: Duration) -> Duration {
-    let mut took = Vec::with_capacity(BARE);
-    for _ in 0..BARE {
-        let began = Instant::now();
-        work(takes).await;
-        took.push(began.elapsed());
-    }
-    took.sort();
-    took[BARE / 2]
-}
-
 /// Returns how long the way to the model and back takes by itself: a question, without the time that the
 /// model takes for it.
 async fn bare_way(client: &Client, server: &ModelServer) -> anyhow::Result<Duration> {
@@ -217,20 +207,13 @@ async fn bare_way(client: &Client, server: &ModelServer) -> anyhow::Result<Durat
     Ok(took[BARE / 2])
 }
 
-/// What a tool does. A timer fires at whole milliseconds, also one that is set to none.
-async fn work(takes: Duration) {
-    if !takes.is_zero() {
-        tokio::time::sleep(takes).await;
-    }
-}
-
 fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {
     let counted = Arc::clone(called);
     let survey =
         Tool::function("survey", "Survey a region from a figure", Effect::Read, move |input: Survey| {
             counted.fetch_add(1, Ordering::Relaxed);
             async move {
-                work(takes).await;
+                floor::work(takes).await;
                 let found = REGIONS.iter().find(|(region, _)| *region == input.region);
                 Ok::<_, Failure>(Total { n: input.from + found.map_or(0, |(_, more)| *more) })
             }
@@ -239,7 +222,7 @@ fn tools(takes: Duration, called: &Arc<AtomicUsize>) -> [Tool; 2] {
     let combine = Tool::function("combine", "Combine three figures", Effect::Read, move |input: Three| {
         counted.fetch_add(1, Ordering::Relaxed);
         async move {
-            work(takes).await;
+            floor::work(takes).await;
             Ok::<_, Failure>(Total { n: input.north + input.south + input.west })
         }
     });

@@ -23,6 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::floor;
+
 /// How long a step of `latency` takes.
 const LATENCY: Duration = Duration::from_millis(50);
 
@@ -118,9 +120,13 @@ impl Workload {
         self.plan.steps.len() * self.runs
     }
 
-    /// Returns how long a round takes at least, if its steps take any time.
-    pub(crate) fn critical_path(&self) -> Option<Duration> {
-        (self.kind == Kind::Latency).then_some(LATENCY * LAYERS as u32)
+    /// Returns how long a round takes at least, if its steps take any time: its longest chain of tools, as
+    /// long as they take by themselves.
+    pub(crate) async fn critical_path(&self) -> Option<Duration> {
+        match self.kind {
+            Kind::Latency => Some(floor::tool_takes(LATENCY).await * LAYERS as u32),
+            Kind::Chain | Kind::Fan | Kind::Many => None,
+        }
     }
 
     /// Returns a system that only lacks its store.
@@ -177,7 +183,7 @@ impl Workload {
 
     fn tool(&self) -> Tool {
         let calls = Arc::clone(&self.calls);
-        let takes_time = self.kind == Kind::Latency;
+        let takes = if self.kind == Kind::Latency { LATENCY } else { Duration::ZERO };
         let times = (self.kind == Kind::Chain).then(|| Arc::clone(&self.times));
         Tool::function("add", "Adds one to a sum", Effect::Read, move |input: Input| {
             calls[input.at].fetch_add(1, Ordering::Relaxed);
@@ -185,9 +191,7 @@ impl Workload {
                 times.lock().push(Instant::now());
             }
             async move {
-                if takes_time {
-                    tokio::time::sleep(LATENCY).await;
-                }
+                floor::work(takes).await;
                 Ok::<_, Failure>(Sum { n: input.values.iter().sum::<u64>() + 1 })
             }
         })
