@@ -16,7 +16,13 @@ use std::{
 use anyhow::ensure;
 use foreplan::{Outcome, System};
 use foreplan_core::{
-    call::Purpose, digest::Digest, failure::Failure, goal::PlannerSpec, tool::Effect, view::Status,
+    call::Purpose,
+    digest::Digest,
+    event::{Entry, Event},
+    failure::Failure,
+    goal::PlannerSpec,
+    tool::Effect,
+    view::Status,
 };
 use foreplan_model::{Api, Client, Config, Configs, Key, Message, Models as _, Request};
 use foreplan_testkit::{Asked, ModelServer, Reply};
@@ -105,13 +111,14 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     let way_there = bare_way(&client, &server).await?;
     let tool_takes = floor::tool_takes(tool).await;
     let system = system(way, client, tool, &called).await?;
-    let mut measured = Vec::new();
+    let (mut measured, mut plannings) = (Vec::new(), Vec::new());
     let mut last = None;
     for round in 0..=rounds {
         let (began, worked) = (Instant::now(), server.worked());
         let outcome = system.run(GOAL).await?;
         if round > 0 {
             measured.push((began.elapsed(), server.worked() - worked));
+            plannings.push(planning(&system.entries(outcome.run).await?));
         }
         check(&outcome)?;
         last = Some(outcome);
@@ -126,14 +133,20 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
     measured.sort();
     let (wall, model_takes) = measured[measured.len() / 2];
     let turns = asked.len() / runs;
-    let least = model_takes + way_there * turns as u32 + tool_takes * way.layers();
+    let tools_take = tool_takes * way.layers();
+    let least = model_takes + way_there * turns as u32 + tools_take;
     let (wall_s, least) = (wall.as_secs_f64(), least.as_secs_f64());
+    plannings.sort();
+    let planning_s = plannings[plannings.len() / 2].as_secs_f64();
+    let is_planned = way == Way::Plan;
     Ok(json!({
         "workload": "models", "mode": way.name(), "wall_s": wall_s, "steps": calls, "ok": true,
         "model_calls": turns, "prompt_tokens": tokens / runs as u64,
         "of_these_schemas_of_answers": schemas / runs as u64,
         "journaled_model_calls": last.map(|outcome| outcome.usage.model_calls),
         "least_s": least, "over_least": wall_s / least - 1.0,
+        "planning_s": is_planned.then_some(planning_s),
+        "over_planning_and_tools": is_planned.then(|| wall_s / (planning_s + tools_take.as_secs_f64()) - 1.0),
         "overhead_ms_per_model_call": (wall_s - least) * 1e3 / turns as f64,
         "settings": {
             "rounds": rounds, "answer_ms": ANSWER.as_millis() as u64, "tool_ms": tool.as_millis() as u64,
@@ -144,6 +157,13 @@ pub(crate) async fn measure(way: Way, tool: Duration, rounds: usize) -> anyhow::
             },
         },
     }))
+}
+
+/// Returns how long a run was planned: from when it was accepted until its plan was adopted.
+fn planning(entries: &[Arc<Entry>]) -> Duration {
+    let adopted = |entry: &&Arc<Entry>| entry.events.iter().any(|e| matches!(e, Event::PlanAdopted { .. }));
+    let times = entries.first().zip(entries.iter().find(adopted)).map(|(from, to)| (from.at, to.at));
+    times.map_or(Duration::ZERO, |(from, to)| to.since(from))
 }
 
 async fn system(
