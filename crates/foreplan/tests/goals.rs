@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use foreplan::{Approval, System};
 use foreplan_core::{
+    event::Event,
     failure::{Failure, FailureKind},
     fork::Refusal,
     goal::PlannerSpec,
@@ -224,7 +225,8 @@ async fn a_new_process_finds_the_child_run_that_was_created_before_the_crash() {
     // The journal of the parent ends where it had asked for its child run, as after a kill -9 between
     // that and the child run's answer.
     let again = Store::memory();
-    for (run, keep) in [(parent, asked(&first, parent).await), (child, usize::MAX)] {
+    let asked = up_to(&first, parent, |event| matches!(event, Event::AttemptStarted { .. })).await;
+    for (run, keep) in [(parent, asked), (child, usize::MAX)] {
         copy(&first, &again, run, keep).await;
     }
     let second = System::builder().tool(self::draw().0).store(again).build().await.unwrap();
@@ -236,13 +238,10 @@ async fn a_new_process_finds_the_child_run_that_was_created_before_the_crash() {
     second.shutdown().await;
 }
 
-/// Returns how many entries there are up to the one that begins the goal step.
-async fn asked(system: &System, run: RunId) -> usize {
+/// Returns how many entries there are up to the first with such an event.
+async fn up_to(system: &System, run: RunId, is_last: fn(&Event) -> bool) -> usize {
     let entries = system.entries(run).await.unwrap();
-    let begins = |event: &foreplan_core::event::Event| {
-        matches!(event, foreplan_core::event::Event::AttemptStarted { .. })
-    };
-    entries.iter().position(|entry| entry.events.iter().any(begins)).unwrap() + 1
+    entries.iter().position(|entry| entry.events.iter().any(is_last)).unwrap() + 1
 }
 
 async fn copy(from: &System, to: &Store, run: RunId, keep: usize) {
@@ -283,6 +282,37 @@ async fn a_paused_parent_pauses_its_child_run_and_resume_goes_on_with_both() {
     system.command(parent, "ann", CommandKind::Pause).await.unwrap();
     until(&system, child, Status::Paused).await;
     system.command(parent, "ann", CommandKind::Resume).await.unwrap();
+    until(&system, child, Status::Waiting).await;
+    approve(&system, &system.view(child).await.unwrap()).await;
+    assert_eq!(system.drive(parent).await.unwrap().status, Status::Succeeded);
+    system.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_resume_that_a_crash_swallowed_reaches_the_child_run_with_the_next_process() {
+    let (first, second) = (Store::memory(), Store::memory());
+    let with_tools = |store: &Store| {
+        let ((draw, _), (print, _)) = (draw(), print());
+        let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
+        builder.store(store.clone()).build()
+    };
+    let system = with_tools(&first).await.unwrap();
+    let outcome = system.run("A map").await.unwrap();
+    let (parent, child) = (outcome.run, child(&outcome));
+    system.command(parent, "ann", CommandKind::Pause).await.unwrap();
+    until(&system, child, Status::Paused).await;
+    system.command(parent, "ann", CommandKind::Resume).await.unwrap();
+    until(&system, child, Status::Waiting).await;
+
+    // As after a kill -9 between the parent's entry and what it says to its child run.
+    let paused = up_to(&system, child, |event| matches!(event, Event::RunPaused { .. })).await;
+    for (run, keep) in [(parent, usize::MAX), (child, paused)] {
+        copy(&system, &second, run, keep).await;
+    }
+    system.shutdown().await;
+    let system = with_tools(&second).await.unwrap();
+    assert_eq!(system.view(child).await.unwrap().status, Status::Paused);
+    system.drive(parent).await.unwrap();
     until(&system, child, Status::Waiting).await;
     approve(&system, &system.view(child).await.unwrap()).await;
     assert_eq!(system.drive(parent).await.unwrap().status, Status::Succeeded);

@@ -104,10 +104,14 @@ impl State {
         tokio::spawn(async move { children.command(child, command).await });
     }
 
-    /// Has the child runs that wait say again where they stand: what they last said may be lost.
+    /// Has the child runs that wait say again where they stand: what they last said may be lost, and the
+    /// word that lets them go on. (One that goes on though it should not says so, and is told.)
     pub(crate) fn ask_children(&mut self) {
         for action in self.run.children(true) {
             if let Action::RunGoal { step, attempt, max } = action {
+                if self.run.paused_by().is_none() {
+                    self.tell_child(&step, attempt, ChildOrder::Resume);
+                }
                 self.run_goal(step, attempt, max);
             }
         }

@@ -53,19 +53,28 @@ impl Turn<'_> {
                 self.emit(Event::RunPaused { by: by.to_owned() });
                 Ok(())
             }
-            CommandKind::Resume if self.run.paused.is_none() => {
-                Err(Rejection::NotNow("the run is not paused".to_owned()))
-            }
-            CommandKind::Resume => {
-                self.emit(Event::RunResumed { by: by.to_owned() });
-                Ok(())
-            }
+            CommandKind::Resume => self.resume(by),
             CommandKind::Cancel { reason } => {
                 self.cancel_attempts();
                 self.emit(Event::RunCancelled { by: by.to_owned(), reason: reason.clone() });
                 Ok(())
             }
             CommandKind::Retry { .. } | CommandKind::Fork { .. } => Ok(()),
+        }
+    }
+
+    /// Takes a pause back. A parent takes back its own only: what a person stopped, a person lets go on.
+    fn resume(&mut self, by: &str) -> Result<(), Rejection> {
+        let parent = self.run.spec.parent.as_ref().map(|parent| parent.run.speaks_as());
+        match &self.run.paused {
+            None => Err(Rejection::NotNow("the run is not paused".to_owned())),
+            Some(who) if parent.as_deref() == Some(by) && who != by => {
+                Err(Rejection::NotNow(format!("the run was paused by another than its parent: {who}")))
+            }
+            Some(_) => {
+                self.emit(Event::RunResumed { by: by.to_owned() });
+                Ok(())
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 use foreplan_core::{
     action::Action,
     budget::{Limits, StepMax},
-    goal::{PlannerSpec, RunSpec},
+    goal::{Parent, PlannerSpec, RunSpec},
+    id::RunId,
     input::CommandKind,
     policy::ReplanDecision,
     run::Run,
@@ -99,6 +100,21 @@ fn pause_and_resume_are_passed_on() {
     assert_eq!(h.child("a", 1, true), ["child a#1 waits"]);
     assert!(h.run.is_idle());
     assert_eq!(h.command(CommandKind::Resume), ["resumed by ann", "> resume child a#1"]);
+}
+
+#[test]
+fn a_parent_takes_back_its_own_pause_and_nobody_else_s() {
+    let above = RunId(uuid::Uuid::from_u128(7));
+    let parent = Some(Parent { run: above, step: id("a"), attempt: 1 });
+    let (mut h, _) = Harness::started(RunSpec { parent, ..spec() }, &json!([{"id": "b", "tool": "read"}]));
+    let by_parent = |h: &mut Harness, kind| h.try_command_by(&above.speaks_as(), kind);
+    h.command(CommandKind::Pause);
+    let refused = by_parent(&mut h, CommandKind::Resume).unwrap_err();
+    assert_eq!(refused.to_string(), "the run was paused by another than its parent: ann");
+    h.command(CommandKind::Resume);
+    by_parent(&mut h, CommandKind::Pause).unwrap();
+    by_parent(&mut h, CommandKind::Resume).unwrap();
+    assert_eq!(h.run.paused_by(), None);
 }
 
 #[test]

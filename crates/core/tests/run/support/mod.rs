@@ -386,9 +386,13 @@ impl Harness {
     }
 
     pub(crate) fn try_command(&mut self, kind: CommandKind) -> Result<Vec<String>, Rejection> {
+        self.try_command_by("ann", kind)
+    }
+
+    pub(crate) fn try_command_by(&mut self, by: &str, kind: CommandKind) -> Result<Vec<String>, Rejection> {
         self.commands += 1;
         let id = uuid::Uuid::from_u128(self.commands);
-        let command = Command { id, by: "ann".to_owned(), kind };
+        let command = Command { id, by: by.to_owned(), kind };
         self.try_handle(Input::Command(command)).map(|decision| said(&decision))
     }
 
