@@ -87,11 +87,14 @@ impl NatsPayloads {
             return Ok(payload);
         }
         let end = Instant::now() + OUTAGE_MAX;
+        let mut is_answering = false;
         loop {
             let Err(error) = self.objects.put(name.as_str(), &mut bytes.as_slice()).await else {
                 return Ok(payload);
             };
-            if Instant::now() > end || self.is_answering(&name).await {
+            // What fails as an outage ends is tried once more.
+            let was_answering = std::mem::replace(&mut is_answering, self.is_answering(&name).await);
+            if Instant::now() > end || (was_answering && is_answering) {
                 return Err(failed("a payload is written", chain(&error)));
             }
             tokio::time::sleep(OUTAGE_PAUSE).await;
