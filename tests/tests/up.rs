@@ -15,8 +15,11 @@ fn up_brings_everything_up_for_a_release_and_an_interrupt_ends_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let project = Project::example("release-checklist");
     let requirements = root.join("docs/examples/python-specialist/requirements.txt");
-    let mut command = Command::new(root.join("deploy/up.sh"));
+    // Whoever runs tests in the background may ignore interrupts, and a shell that starts so never hears one.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=INT")
+        .arg(root.join("deploy/up.sh"))
         .env("FOREPLAN", foreplan_tests::binary())
         .env("NATS_SERVER", binary(None))
         .env("UP_PORT", "-1")
