@@ -273,16 +273,8 @@ async fn goals_lie_no_deeper_than_the_limit() {
 
 #[tokio::test]
 async fn a_paused_parent_pauses_its_child_run_and_resume_goes_on_with_both() {
-    let ((draw, _), (print, _)) = (draw(), print());
-    let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
-    let system = builder.build().await.unwrap();
-    let outcome = system.run("A map").await.unwrap();
-    let (parent, child) = (outcome.run, child(&outcome));
-
-    system.command(parent, "ann", CommandKind::Pause).await.unwrap();
-    until(&system, child, Status::Paused).await;
-    system.command(parent, "ann", CommandKind::Resume).await.unwrap();
-    until(&system, child, Status::Waiting).await;
+    let system = with_tools(&Store::memory()).await;
+    let (parent, child) = paused_and_resumed(&system).await;
     approve(&system, &system.view(child).await.unwrap()).await;
     assert_eq!(system.drive(parent).await.unwrap().status, Status::Succeeded);
     system.shutdown().await;
@@ -291,18 +283,8 @@ async fn a_paused_parent_pauses_its_child_run_and_resume_goes_on_with_both() {
 #[tokio::test]
 async fn a_resume_that_a_crash_swallowed_reaches_the_child_run_with_the_next_process() {
     let (first, second) = (Store::memory(), Store::memory());
-    let with_tools = |store: &Store| {
-        let ((draw, _), (print, _)) = (draw(), print());
-        let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
-        builder.store(store.clone()).build()
-    };
-    let system = with_tools(&first).await.unwrap();
-    let outcome = system.run("A map").await.unwrap();
-    let (parent, child) = (outcome.run, child(&outcome));
-    system.command(parent, "ann", CommandKind::Pause).await.unwrap();
-    until(&system, child, Status::Paused).await;
-    system.command(parent, "ann", CommandKind::Resume).await.unwrap();
-    until(&system, child, Status::Waiting).await;
+    let system = with_tools(&first).await;
+    let (parent, child) = paused_and_resumed(&system).await;
 
     // As after a kill -9 between the parent's entry and what it says to its child run.
     let paused = up_to(&system, child, |event| matches!(event, Event::RunPaused { .. })).await;
@@ -310,7 +292,7 @@ async fn a_resume_that_a_crash_swallowed_reaches_the_child_run_with_the_next_pro
         copy(&system, &second, run, keep).await;
     }
     system.shutdown().await;
-    let system = with_tools(&second).await.unwrap();
+    let system = with_tools(&second).await;
     assert_eq!(system.view(child).await.unwrap().status, Status::Paused);
     system.drive(parent).await.unwrap();
     until(&system, child, Status::Waiting).await;
@@ -319,23 +301,40 @@ async fn a_resume_that_a_crash_swallowed_reaches_the_child_run_with_the_next_pro
     system.shutdown().await;
 }
 
+/// Makes a system whose child run asks before it prints.
+async fn with_tools(store: &Store) -> System {
+    let ((draw, _), (print, _)) = (draw(), print());
+    let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
+    builder.store(store.clone()).build().await.unwrap()
+}
+
+/// Pauses a run whose child run waits, and resumes it; returns both.
+async fn paused_and_resumed(system: &System) -> (RunId, RunId) {
+    let outcome = system.run("A map").await.unwrap();
+    let (parent, child) = (outcome.run, child(&outcome));
+    system.command(parent, "ann", CommandKind::Pause).await.unwrap();
+    until(system, child, Status::Paused).await;
+    system.command(parent, "ann", CommandKind::Resume).await.unwrap();
+    until(system, child, Status::Waiting).await;
+    (parent, child)
+}
+
 /// Returns once a run stands so.
 async fn until(system: &System, run: RunId, status: Status) {
     let mut progress = system.progress();
-    while system.view(run).await.unwrap().status != status {
-        progress.recv().await.unwrap();
-    }
+    let standing = async {
+        while system.view(run).await.unwrap().status != status {
+            progress.recv().await.unwrap();
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, standing).await.expect("the run comes to stand so");
 }
 
 #[tokio::test]
 async fn who_only_records_what_a_person_says_of_a_child_run_leaves_its_parent_alone() {
     let store = Store::memory();
-    let with_tools = || {
-        let ((draw, _), (print, _)) = (draw(), print());
-        let builder = System::builder().tools([draw, print]).planner(plan("Bern", "receipt"));
-        builder.store(store.clone()).build()
-    };
-    let first = with_tools().await.unwrap();
+    let first = with_tools(&store).await;
     let waits = first.run("A map").await.unwrap().into_view();
     first.shutdown().await;
 
@@ -350,7 +349,7 @@ async fn who_only_records_what_a_person_says_of_a_child_run_leaves_its_parent_al
     assert_eq!(clerk.view(child(&waits)).await.unwrap().status, Status::Rejected);
     assert_eq!(clerk.entries(waits.run).await.unwrap().len(), before);
 
-    let second = with_tools().await.unwrap();
+    let second = with_tools(&store).await;
     let outcome = second.drive(waits.run).await.unwrap();
     let failure = outcome.steps[0].failure.clone().unwrap();
     assert_eq!((outcome.status, failure.code.as_str()), (Status::Failed, "child_rejected"));
