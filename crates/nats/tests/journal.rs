@@ -13,7 +13,7 @@ use foreplan_core::{
     view::Status,
 };
 use foreplan_journal::{Error, Journal as _, NewRun, Payloads as _, Progress, RunFilter, RunStore as _};
-use foreplan_nats::{Connection, NatsJournal, Options, PartState, Setup};
+use foreplan_nats::{Connection, NatsJournal, NatsPayloads, Options, PartState, Setup};
 use foreplan_testkit::nats::NatsServer;
 use serde_json::json;
 use uuid::Uuid;
@@ -211,10 +211,19 @@ async fn large_values_are_read_and_kept_though_the_server_restarts_meanwhile() {
     let payload = payloads.put(run, old.clone()).await.unwrap();
 
     fixture.server.kill();
-    let (mut reading, mut keeping) = (payloads.get(run, payload), payloads.put(run, new.clone()));
-    assert!(futures::poll!(&mut reading).is_pending() && futures::poll!(&mut keeping).is_pending());
+    let reading = tokio::spawn({
+        let payloads = payloads.clone();
+        async move { payloads.get(run, payload).await }
+    });
+    let keeping = tokio::spawn({
+        let (payloads, new) = (payloads.clone(), new.clone());
+        async move { payloads.put(run, new).await }
+    });
+    // It stays away for longer than one request waits.
+    let others = NatsPayloads::open(&fixture.connection).await;
+    assert!(others.is_err());
     fixture.server.restart();
-    let (read, kept) = futures::join!(reading, keeping);
+    let (read, kept) = (reading.await.unwrap(), keeping.await.unwrap());
     assert_eq!(read.unwrap(), old);
     assert_eq!(payloads.get(run, kept.unwrap()).await.unwrap(), new);
 }
