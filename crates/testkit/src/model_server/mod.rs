@@ -2,6 +2,7 @@
 
 mod http;
 mod script;
+mod stream;
 mod wire;
 
 use std::{
@@ -23,7 +24,7 @@ pub use script::{Asked, Reply, WireFormat};
 type Rule = Box<dyn FnMut(&Asked) -> Option<Reply> + Send>;
 
 /// A model server that speaks the chat completions of `OpenAI` and the messages of Anthropic, both
-/// also as streams. It ends when it is dropped.
+/// also in pieces where a request asks for that. It ends when it is dropped.
 ///
 /// Rules are asked in the order in which they were added; the first that has a reply answers. What no
 /// rule answers gets status 400.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::stream::{End, Manner};
+
 /// A form in which models are asked over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireFormat {
@@ -86,7 +88,9 @@ impl Asked {
         (chars as u64).div_ceil(4)
     }
 
-    pub(super) fn streamed(&self) -> bool {
+    /// Returns whether the answer is wanted in pieces.
+    #[must_use]
+    pub fn streamed(&self) -> bool {
         self.body["stream"] == true
     }
 
@@ -117,8 +121,10 @@ pub struct Reply {
     pub(super) what: What,
     pub(super) after: Duration,
     pub(super) tokens: Option<(u64, u64)>,
+    pub(super) apart: (u64, u64),
     pub(super) finish: Option<&'static str>,
     pub(super) cut: bool,
+    pub(super) manner: Manner,
 }
 
 #[derive(Clone, Debug)]
@@ -129,13 +135,16 @@ pub(super) enum What {
     Status { status: u16, retry_after: Option<String>, body: String },
     /// Anything as the body of a 200.
     Raw(String),
+    /// Anything as a stream.
+    Events(Vec<String>),
     /// The connection ends without an answer.
     HangUp,
 }
 
 impl Reply {
     fn new(what: What) -> Self {
-        Self { what, after: Duration::ZERO, tokens: None, finish: None, cut: false }
+        let (after, manner) = (Duration::ZERO, Manner::default());
+        Self { what, after, tokens: None, apart: (0, 0), finish: None, cut: false, manner }
     }
 
     /// Answers with text.
@@ -189,6 +198,11 @@ impl Reply {
         Self::new(What::Raw(body.into()))
     }
 
+    /// Answers 200 with a stream of these events, used as they stand, whether one was asked for or not.
+    pub fn events(events: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(What::Events(events.into_iter().map(Into::into).collect()))
+    }
+
     /// Closes the connection without an answer.
     #[must_use]
     pub fn hang_up() -> Self {
@@ -209,6 +223,14 @@ impl Reply {
         self
     }
 
+    /// Says how many of the tokens sent were in its cache, and how many of those received were reasoning,
+    /// which Anthropic's form does not say.
+    #[must_use]
+    pub fn tokens_apart(mut self, cached: u64, reasoning: u64) -> Self {
+        self.apart = (cached, reasoning);
+        self
+    }
+
     /// Says why it stopped, in the provider's word.
     #[must_use]
     pub fn finish(mut self, reason: &'static str) -> Self {
@@ -216,10 +238,53 @@ impl Reply {
         self
     }
 
-    /// Stops in the middle of the body and closes the connection.
+    /// Stops in the middle of the body, or of a piece of it, and closes the connection.
     #[must_use]
     pub fn cut(mut self) -> Self {
         self.cut = true;
+        self
+    }
+
+    /// Waits before every piece of a stream.
+    #[must_use]
+    pub fn every(mut self, pause: Duration) -> Self {
+        self.manner.pause = pause;
+        self
+    }
+
+    /// Waits in the middle of a stream.
+    #[must_use]
+    pub fn stall(mut self, wait: Duration) -> Self {
+        self.manner.stall = wait;
+        self
+    }
+
+    /// Ends a stream in order, but without the mark of its end.
+    #[must_use]
+    pub fn unmarked(self) -> Self {
+        self.ends(End::Unmarked)
+    }
+
+    /// Ends a stream in order in its middle.
+    #[must_use]
+    pub fn early(self) -> Self {
+        self.ends(End::Early)
+    }
+
+    /// Ends a stream in its middle with an error of this kind in the place of a piece.
+    #[must_use]
+    pub fn error(self, kind: &str, message: &str) -> Self {
+        self.ends(End::Error { kind: kind.to_owned(), message: message.to_owned() })
+    }
+
+    /// Says a piece from the middle of a stream again and again.
+    #[must_use]
+    pub fn endless(self) -> Self {
+        self.ends(End::Never)
+    }
+
+    fn ends(mut self, end: End) -> Self {
+        self.manner.end = end;
         self
     }
 }

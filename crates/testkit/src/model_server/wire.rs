@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::script::{Asked, Reply, What, WireFormat};
+use super::{
+    script::{Asked, Reply, What, WireFormat},
+    stream::{Stream, named},
+};
 
 /// Pieces into which a streamed text is cut.
 const STREAM_PIECES: usize = 4;
@@ -12,28 +15,38 @@ pub(super) struct Response {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) retry_after: Option<String>,
-    pub(super) body: String,
+    pub(super) body: Body,
+}
+
+/// A body, or what becomes one piece by piece.
+pub(super) enum Body {
+    Whole(String),
+    Stream(Stream),
 }
 
 /// Renders a reply; nothing if the connection ends without one. `number` names the answer.
 pub(super) fn render(reply: &Reply, asked: &Asked, number: usize) -> Option<Response> {
     let ok = |content_type, body| Response { status: 200, content_type, retry_after: None, body };
+    let whole = |body| ok("application/json", Body::Whole(body));
+    let stream =
+        |events| ok("text/event-stream", Body::Stream(Stream::new(events, asked.format, &reply.manner)));
     Some(match &reply.what {
         What::HangUp => return None,
-        What::Raw(body) => ok("application/json", body.clone()),
+        What::Raw(body) => whole(body.clone()),
+        What::Events(events) => stream(events.clone()),
         What::Status { status, retry_after, body } => Response {
             status: *status,
             content_type: "application/json",
             retry_after: retry_after.clone(),
-            body: body.clone(),
+            body: Body::Whole(body.clone()),
         },
         What::Says { text, calls, refusal } => {
             let said = Said { text, calls, refusal: refusal.as_deref(), number, asked, reply };
             match (asked.format, asked.streamed()) {
-                (WireFormat::OpenAi, false) => ok("application/json", said.openai().to_string()),
-                (WireFormat::Anthropic, false) => ok("application/json", said.anthropic().to_string()),
-                (WireFormat::OpenAi, true) => ok("text/event-stream", said.openai_events()),
-                (WireFormat::Anthropic, true) => ok("text/event-stream", said.anthropic_events()),
+                (WireFormat::OpenAi, false) => whole(said.openai().to_string()),
+                (WireFormat::Anthropic, false) => whole(said.anthropic().to_string()),
+                (WireFormat::OpenAi, true) => stream(said.openai_events()),
+                (WireFormat::Anthropic, true) => stream(said.anthropic_events()),
             }
         }
     })
@@ -71,8 +84,20 @@ impl Said<'_> {
     }
 
     fn openai_usage(&self) -> Value {
-        let (input, output) = self.tokens();
-        json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
+        let ((input, output), (cached, reasoning)) = (self.tokens(), self.reply.apart);
+        json!({
+            "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        })
+    }
+
+    fn anthropic_usage(&self, output: u64) -> Value {
+        let ((input, _), (cached, _)) = (self.tokens(), self.reply.apart);
+        json!({
+            "input_tokens": input.saturating_sub(cached), "output_tokens": output,
+            "cache_creation_input_tokens": 0, "cache_read_input_tokens": cached,
+        })
     }
 
     fn openai_calls(&self) -> Vec<Value> {
@@ -102,31 +127,39 @@ impl Said<'_> {
         })
     }
 
-    fn openai_events(&self) -> String {
-        let chunk = |delta: Value, finish: Value| {
+    fn openai_events(&self) -> Vec<String> {
+        let event = |choices: Value, usage: Value| {
             let chunk = json!({
                 "id": format!("chatcmpl-{}", self.number), "object": "chat.completion.chunk", "created": 0,
-                "model": self.asked.model(),
-                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+                "model": self.asked.model(), "choices": choices, "usage": usage,
             });
             format!("data: {chunk}\n\n")
         };
-        let mut events = chunk(json!({"role": "assistant", "content": ""}), Value::Null);
-        for piece in pieces(self.text) {
-            events += &chunk(json!({"content": piece}), Value::Null);
+        let chunk = |delta: Value, finish: Value| {
+            event(json!([{"index": 0, "delta": delta, "finish_reason": finish}]), Value::Null)
+        };
+        let say = |delta: Value| chunk(delta, Value::Null);
+        let mut events = vec![say(json!({"role": "assistant", "content": ""}))];
+        events.extend(pieces(self.text).map(|piece| say(json!({"content": piece}))));
+        let refusal = pieces(self.refusal.unwrap_or_default());
+        events.extend(refusal.map(|piece| say(json!({"refusal": piece}))));
+        for mut call in self.openai_calls() {
+            let at = call["index"].clone();
+            let arguments = call["function"]["arguments"].take();
+            call["function"]["arguments"] = "".into();
+            events.push(say(json!({"tool_calls": [call]})));
+            events.extend(
+                pieces(arguments.as_str().unwrap_or_default()).map(|piece| {
+                    say(json!({"tool_calls": [{"index": at, "function": {"arguments": piece}}]}))
+                }),
+            );
         }
-        if let Some(words) = self.refusal {
-            events += &chunk(json!({"refusal": words}), Value::Null);
+        events.push(chunk(json!({}), self.openai_finish().into()));
+        if self.asked.body["stream_options"]["include_usage"] == true {
+            events.push(event(json!([]), self.openai_usage()));
         }
-        for call in self.openai_calls() {
-            events += &chunk(json!({"tool_calls": [call]}), Value::Null);
-        }
-        events += &chunk(json!({}), self.openai_finish().into());
-        let usage = json!({
-            "id": format!("chatcmpl-{}", self.number), "object": "chat.completion.chunk", "created": 0,
-            "model": self.asked.model(), "choices": [], "usage": self.openai_usage(),
-        });
-        events + &format!("data: {usage}\n\ndata: [DONE]\n\n")
+        events.push("data: [DONE]\n\n".to_owned());
+        events
     }
 
     fn anthropic_content(&self) -> Vec<Value> {
@@ -137,25 +170,20 @@ impl Said<'_> {
     }
 
     fn anthropic(&self) -> Value {
-        let (input, output) = self.tokens();
         json!({
             "id": format!("msg_{}", self.number), "type": "message", "role": "assistant",
             "model": self.asked.model(), "content": self.anthropic_content(),
             "stop_reason": self.anthropic_finish(), "stop_sequence": null,
-            "usage": {"input_tokens": input, "output_tokens": output},
+            "usage": self.anthropic_usage(self.tokens().1),
         })
     }
 
-    fn anthropic_events(&self) -> String {
-        let event = |value: Value| {
-            format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default())
-        };
-        let (input, output) = self.tokens();
+    fn anthropic_events(&self) -> Vec<String> {
         let mut message = self.anthropic();
         message["content"] = json!([]);
         message["stop_reason"] = Value::Null;
-        message["usage"] = json!({"input_tokens": input, "output_tokens": 1});
-        let mut events = event(json!({"type": "message_start", "message": message}));
+        message["usage"] = self.anthropic_usage(1);
+        let mut events = vec![named(&json!({"type": "message_start", "message": message}))];
         for (at, mut block) in self.anthropic_content().into_iter().enumerate() {
             let deltas: Vec<Value> = match block["type"].as_str() {
                 Some("text") => {
@@ -171,18 +199,19 @@ impl Said<'_> {
                         .collect()
                 }
             };
-            events += &event(json!({"type": "content_block_start", "index": at, "content_block": block}));
-            for delta in deltas {
-                events += &event(json!({"type": "content_block_delta", "index": at, "delta": delta}));
-            }
-            events += &event(json!({"type": "content_block_stop", "index": at}));
+            let start = json!({"type": "content_block_start", "index": at, "content_block": block});
+            events.extend([named(&start), named(&json!({"type": "ping"}))]);
+            let delta = |delta| named(&json!({"type": "content_block_delta", "index": at, "delta": delta}));
+            events.extend(deltas.into_iter().map(delta));
+            events.push(named(&json!({"type": "content_block_stop", "index": at})));
         }
-        events += &event(json!({
+        let end = json!({
             "type": "message_delta",
             "delta": {"stop_reason": self.anthropic_finish(), "stop_sequence": null},
-            "usage": {"output_tokens": output},
-        }));
-        events + &event(json!({"type": "message_stop"}))
+            "usage": {"output_tokens": self.tokens().1},
+        });
+        events.extend([named(&end), named(&json!({"type": "message_stop"}))]);
+        events
     }
 }
 
