@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foreplan_core::{
     budget::Usage,
-    call::{Call, ModelCall, Target, Tokens},
+    call::{Call, ModelCall, Target},
     failure::Failure,
     payload::Output,
     time::Timestamp,
@@ -39,8 +39,10 @@ pub async fn ask(model: &dyn Model, request: Request, clock: &Clock) -> Asked {
     let (result, digest) = futures::join!(model.chat(Arc::clone(&request)), async { request.digest() });
     let ended_at = clock();
     let answer = result.as_ref().ok();
-    let tokens = answer.map_or_else(Tokens::default, |answer| answer.tokens);
-    let cost_microusd = answer.map_or(0, |answer| answer.cost_microusd);
+    let (tokens, cost_microusd) = match &result {
+        Ok(answer) => (answer.tokens, answer.cost_microusd),
+        Err(error) => (error.tokens, error.cost_microusd),
+    };
     let usage = Usage {
         model_calls: 1,
         input_tokens: tokens.input,

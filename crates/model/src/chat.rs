@@ -108,7 +108,8 @@ pub struct Answer {
     pub finish: Option<String>,
     /// The model that the server says answered.
     pub answered_by: Option<String>,
-    /// Tokens sent and received.
+    /// Tokens sent and received, those of attempts included that the provider counted and that came to
+    /// nothing.
     pub tokens: Tokens,
     /// Micro-dollars, by the price table.
     pub cost_microusd: u64,

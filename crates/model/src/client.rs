@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use foreplan_core::call::Tokens;
 use futures::future::BoxFuture;
 use genai::{
     ModelIden, ServiceTarget,
@@ -21,6 +22,7 @@ use crate::{
     limits::Limits,
     price::{Price, PriceTable},
     retry::Retries,
+    stream::{self, Patience},
 };
 
 /// How long a server may take to accept a connection: one that drops packets is told apart from one
@@ -114,6 +116,7 @@ impl Client {
             key,
             price: config.price.or_else(|| PriceTable::built_in().of(name)).unwrap_or_default(),
             timeout: config.timeout.unwrap_or(TIMEOUT),
+            stream: config.stream.unwrap_or(false),
             limits: self
                 .limits
                 .get(provider)
@@ -207,6 +210,15 @@ fn adapter(api: Api, model: &str, own_address: bool) -> AdapterKind {
     }
 }
 
+fn sum(a: Tokens, b: Tokens) -> Tokens {
+    Tokens {
+        input: a.input + b.input,
+        cached: a.cached + b.cached,
+        output: a.output + b.output,
+        reasoning: a.reasoning + b.reasoning,
+    }
+}
+
 /// Paths are appended to the address, so it ends with a slash.
 fn with_slash(url: &str) -> String {
     format!("{}/", url.trim_end_matches('/'))
@@ -220,6 +232,7 @@ struct Remote {
     key: Option<String>,
     price: Price,
     timeout: Duration,
+    stream: bool,
     limits: Arc<Limits>,
     retries: Retries,
 }
@@ -227,17 +240,18 @@ struct Remote {
 impl Remote {
     /// Asks until there is an answer, an error that stays, or no repetition left.
     async fn ask(&self, request: &Request) -> Result<Answer, Error> {
-        let mut retries = 0;
+        let (mut retries, mut lost) = (0, Tokens::default());
         loop {
             let fault = match self.ask_once(request).await {
-                Ok(answer) => return Ok(Answer { retries, ..answer }),
+                Ok(answer) => return Ok(self.with_lost(Answer { retries, ..answer }, lost)),
                 Err(fault) => fault,
             };
+            lost = sum(lost, fault.spent);
             let wait = match fault.transient {
                 true => self.retries.wait(retries + 1, fault.wait, fastrand::f64()),
                 false => None,
             };
-            let Some(wait) = wait else { return Err(self.error(&fault, retries)) };
+            let Some(wait) = wait else { return Err(self.error(&fault, retries, lost)) };
             tracing::debug!(model = %self.name, ?wait, "a request to a model failed and is sent again");
             tokio::time::sleep(wait).await;
             retries += 1;
@@ -247,6 +261,11 @@ impl Remote {
     async fn ask_once(&self, request: &Request) -> Result<Answer, Fault> {
         let (chat, options) = exchange::request(request, self.target.model.adapter_kind);
         let _permit = self.limits.enter().await;
+        if self.stream {
+            let (target, patience) = (self.target.clone(), Patience::new(self.timeout));
+            let response = stream::ask(&self.http, target, chat, options, patience, self.key.as_deref());
+            return exchange::answer(response.await?, &self.price);
+        }
         let response = self.http.exec_chat(self.target.clone(), chat, Some(&options));
         match tokio::time::timeout(self.timeout, response).await {
             Ok(Ok(response)) => exchange::answer(response, &self.price),
@@ -260,8 +279,17 @@ impl Remote {
         }
     }
 
-    /// Makes the error that leaves the crate: no key in it, and how often it was tried.
-    fn error(&self, fault: &Fault, retries: u32) -> Error {
+    /// Counts what attempts have used that came to nothing.
+    fn with_lost(&self, answer: Answer, lost: Tokens) -> Answer {
+        if lost == Tokens::default() {
+            return answer;
+        }
+        let tokens = sum(answer.tokens, lost);
+        Answer { tokens, cost_microusd: self.price.cost_microusd(&tokens), ..answer }
+    }
+
+    /// Makes the error that leaves the crate: no key in it, how often it was tried, and what that used.
+    fn error(&self, fault: &Fault, retries: u32, lost: Tokens) -> Error {
         let mut message = match &self.key {
             Some(key) => fault.message.replace(key.as_str(), REDACTED),
             None => fault.message.clone(),
@@ -272,7 +300,8 @@ impl Remote {
         if retries > 0 {
             message.push_str(&format!("; tried {} times", retries + 1));
         }
-        Error::new(&self.name, fault.kind, message)
+        let cost_microusd = self.price.cost_microusd(&lost);
+        Error { tokens: lost, cost_microusd, ..Error::new(&self.name, fault.kind, message) }
     }
 }
 

@@ -13,6 +13,10 @@ pub const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
 /// How long one request may take, unless configured: long plans of reasoning models take minutes.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long an answer in pieces may take as a whole, unless the timeout is longer: pieces that come for
+/// ever are no answer, and the longest ones of today take less than half of it.
+pub const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
+
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,8 +85,10 @@ pub struct Config {
     pub concurrency: Option<NonZeroU32>,
     /// Requests to the provider that may begin within a minute. The least counts, as above.
     pub rate_per_minute: Option<NonZeroU32>,
-    /// How long one request may take.
+    /// How long one request may take; with `stream`, how long nothing may come.
     pub timeout: Option<Duration>,
+    /// Whether answers come in pieces; absent: as a whole.
+    pub stream: Option<bool>,
 }
 
 /// The key of a provider. It shows in no debug output.
@@ -126,6 +132,7 @@ impl Config {
             concurrency: self.concurrency.or(provider.concurrency),
             rate_per_minute: self.rate_per_minute.or(provider.rate_per_minute),
             timeout: self.timeout.or(provider.timeout),
+            stream: self.stream.or(provider.stream),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Why a model did not answer.
 
+use foreplan_core::call::Tokens;
 use foreplan_core::failure::{EffectState, Failure, FailureKind};
 
 /// Why a model did not answer.
@@ -12,6 +13,10 @@ pub struct Error {
     pub kind: ErrorKind,
     /// Why, and what to do.
     pub message: String,
+    /// Tokens that the provider has counted all the same, for halves of answers and for refusals.
+    pub tokens: Tokens,
+    /// What they cost, in micro-dollars.
+    pub cost_microusd: u64,
 }
 
 /// What kind of thing went wrong with a model.
@@ -71,7 +76,8 @@ impl ErrorKind {
 impl Error {
     /// Makes an error.
     pub fn new(model: impl Into<String>, kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { model: model.into(), kind, message: message.into() }
+        let (model, message) = (model.into(), message.into());
+        Self { model, kind, message, tokens: Tokens::default(), cost_microusd: 0 }
     }
 }
 

@@ -112,15 +112,16 @@ pub(crate) fn answer(response: ChatResponse, price: &Price) -> Result<Answer, Fa
         tokens,
         retries: 0,
     };
+    let spent = |fault: Fault| Fault { spent: tokens, ..fault };
     if let Some(words) = refusal {
-        return Err(refused(&words));
+        return Err(spent(refused(&words)));
     }
     if matches!(response.stop_reason, Some(StopReason::ContentFilter(_))) {
-        return Err(refused(&words(&answer.text)));
+        return Err(spent(refused(&words(&answer.text))));
     }
     if answer.text.trim().is_empty() && answer.calls.is_empty() {
         let finish = answer.finish.as_deref().map(words).unwrap_or_default();
-        return Err(match response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens) {
+        return Err(spent(match response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens) {
             true => Fault::new(
                 ErrorKind::Malformed,
                 format!("its tokens ran out before it answered ({finish}); raise the limit of output tokens"),
@@ -128,7 +129,7 @@ pub(crate) fn answer(response: ChatResponse, price: &Price) -> Result<Answer, Fa
             false => {
                 Fault::new(ErrorKind::Malformed, format!("the answer is empty (it stopped with `{finish}`)"))
             }
-        });
+        }));
     }
     Ok(answer)
 }
@@ -147,6 +148,7 @@ fn refusal(body: &Value) -> Option<String> {
 fn tool_use(call: &ToolCall) -> ToolUse {
     // Arguments arrive as JSON in a text from some servers; what cannot be read stays a text.
     let input = match &call.fn_arguments {
+        Value::String(text) if text.trim().is_empty() => Value::Object(serde_json::Map::new()),
         Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
         Value::Null => Value::Object(serde_json::Map::new()),
         other => other.clone(),
@@ -154,7 +156,7 @@ fn tool_use(call: &ToolCall) -> ToolUse {
     ToolUse { id: call.call_id.clone(), name: call.fn_name.clone(), input }
 }
 
-fn tokens(usage: &Usage) -> Tokens {
+pub(crate) fn tokens(usage: &Usage) -> Tokens {
     let count = |n: Option<i32>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
     Tokens {
         input: count(usage.prompt_tokens),

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use foreplan_core::call::Tokens;
 use genai::{Error as Cause, webc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ErrorKind;
 
@@ -23,11 +24,13 @@ pub(crate) struct Fault {
     pub transient: bool,
     /// How long the server asks to wait before that.
     pub wait: Option<Duration>,
+    /// Tokens that the provider has counted for it all the same.
+    pub spent: Tokens,
 }
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), transient: false, wait: None }
+        Self { kind, message: message.into(), transient: false, wait: None, spent: Tokens::default() }
     }
 
     fn transient(message: impl Into<String>) -> Self {
@@ -48,11 +51,12 @@ impl Fault {
                 of_web(webc_error)
             }
             Cause::ChatResponse { body, .. } => of_status(500, &body.to_string()),
-            Cause::ChatResponseGeneration { cause, .. } => malformed(&words(cause)),
-            Cause::NoChatResponse { .. } => malformed("it held no message"),
-            Cause::InvalidJsonResponseElement { info } => malformed(info),
-            Cause::JsonValueExt(e) => malformed(&words(&e.to_string())),
-            Cause::SerdeJson(e) => malformed(&words(&e.to_string())),
+            Cause::ChatResponseGeneration { cause, .. } => Self::malformed(&words(cause)),
+            Cause::NoChatResponse { .. } => Self::malformed("it held no message"),
+            Cause::InvalidJsonResponseElement { info } => Self::malformed(info),
+            Cause::StreamParse { serde_error, .. } => Self::malformed(&words(&serde_error.to_string())),
+            Cause::JsonValueExt(e) => Self::malformed(&words(&e.to_string())),
+            Cause::SerdeJson(e) => Self::malformed(&words(&e.to_string())),
             other => Self::new(
                 ErrorKind::BadRequest,
                 format!(
@@ -62,47 +66,105 @@ impl Fault {
             ),
         }
     }
+
+    /// Says what `cause` means in a stream of which `count` pieces came.
+    pub(crate) fn of_stream(cause: &Cause, count: usize, key: Option<&str>) -> Self {
+        let Cause::WebStream { error, .. } = cause else { return Self::of(cause, key) };
+        if let Some(answered) = error.downcast_ref::<Cause>() {
+            return Self::of(answered, key);
+        }
+        match error.downcast_ref::<reqwest::Error>() {
+            Some(e) if count == 0 => of_reqwest(e),
+            _ => Self::broke_off(count, &chain(error.as_ref())),
+        }
+    }
+
+    /// Says that an answer did not come to its end.
+    pub(crate) fn broke_off(count: usize, why: &str) -> Self {
+        Self::transient(format!(
+            "the answer broke off after {count} pieces: {why}; if it does so again and again, look at the server and at the proxies before it, or set stream = false"
+        ))
+    }
+
+    /// Says what an error means that came in place of a piece, given what the server says of it.
+    pub(crate) fn of_event(error: &Value, key: Option<&str>) -> Self {
+        let mut text = json!({"error": error}).to_string();
+        if let Some(key) = key {
+            text = text.replace(key, REDACTED);
+        }
+        let kind = error["type"].as_str().unwrap_or("of no kind");
+        let code = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        let code = code.filter(|code| (400..600).contains(code)).unwrap_or(status_of(kind));
+        let fault = of_status(code, &text);
+        let message = match code {
+            500.. => format!(
+                "the answer broke off with an error ({}){}; try later, or ask another model",
+                words(kind),
+                said(&text)
+            ),
+            _ => format!("the answer broke off: {}", fault.message),
+        };
+        Self { message, ..fault }
+    }
+
+    pub(crate) fn malformed(what: &str) -> Self {
+        Self::new(
+            ErrorKind::Malformed,
+            format!(
+                "the answer is not what the provider's interface promises: {what}; check that base_url and api fit"
+            ),
+        )
+    }
 }
 
-fn malformed(what: &str) -> Fault {
-    Fault::new(
-        ErrorKind::Malformed,
-        format!(
-            "the answer is not what the provider's interface promises: {what}; check that base_url and api fit"
-        ),
-    )
+/// Returns the status that stands for a provider's word for an error: inside a stream there is none.
+fn status_of(kind: &str) -> u16 {
+    match kind {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "billing_error" | "insufficient_quota" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" => 429,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => 500,
+    }
 }
 
 fn of_web(error: &webc::Error) -> Fault {
     match error {
         webc::Error::ResponseFailedNotJson { content_type, .. } => {
-            malformed(&format!("its content type is `{}`", words(content_type)))
+            Fault::malformed(&format!("its content type is `{}`", words(content_type)))
         }
-        webc::Error::ResponseFailedInvalidJson { cause, .. } => malformed(&words(cause)),
-        webc::Error::JsonValueExt(e) => malformed(&words(&e.to_string())),
+        webc::Error::ResponseFailedInvalidJson { cause, .. } => Fault::malformed(&words(cause)),
+        webc::Error::JsonValueExt(e) => Fault::malformed(&words(&e.to_string())),
         webc::Error::ResponseFailedStatus { status, body, .. } => of_status(status.as_u16(), body),
-        webc::Error::Reqwest(e) => {
-            let chain = chain(e);
-            if chain.to_ascii_lowercase().contains("certificate") {
-                return Fault::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "the certificate of the server does not fit: {chain}; check base_url, or trust its authority"
-                    ),
-                );
-            }
-            if e.is_builder() {
-                return Fault::new(
-                    ErrorKind::BadRequest,
-                    format!("the request cannot be sent: {chain}; check base_url"),
-                );
-            }
-            Fault::transient(match e.is_connect() {
-                true => format!("the server cannot be reached: {chain}; check base_url and that it runs"),
-                false => format!("the connection broke: {chain}"),
-            })
-        }
+        webc::Error::Reqwest(e) => of_reqwest(e),
     }
+}
+
+fn of_reqwest(e: &reqwest::Error) -> Fault {
+    let chain = chain(e);
+    if chain.to_ascii_lowercase().contains("certificate") {
+        return Fault::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the certificate of the server does not fit: {chain}; check base_url, or trust its authority"
+            ),
+        );
+    }
+    if e.is_builder() {
+        return Fault::new(
+            ErrorKind::BadRequest,
+            format!("the request cannot be sent: {chain}; check base_url"),
+        );
+    }
+    Fault::transient(match e.is_connect() {
+        true => format!("the server cannot be reached: {chain}; check base_url and that it runs"),
+        false => format!("the connection broke: {chain}"),
+    })
 }
 
 /// Says what a status means, given the body that came with it.

@@ -18,11 +18,15 @@ mod fault;
 mod function;
 #[cfg(feature = "genai")]
 mod limits;
+#[cfg(feature = "genai")]
+mod pieces;
 mod price;
 pub mod prompt;
 mod recording;
 #[cfg(feature = "genai")]
 mod retry;
+#[cfg(feature = "genai")]
+mod stream;
 mod structured;
 pub mod wire;
 
@@ -34,7 +38,7 @@ pub use ask::{Asked, Clock, ask};
 pub use chat::{Answer, Message, OutputSchema, Request, ToolSpec, ToolUse};
 #[cfg(feature = "genai")]
 pub use client::{Client, Variables};
-pub use config::{Api, CONCURRENCY, Config, Configs, Key, TIMEOUT};
+pub use config::{Api, CONCURRENCY, Config, Configs, Key, STREAM_TIME_MAX, TIMEOUT};
 pub use converse::{Conversed, Unanswered, converse};
 pub use error::{Error, ErrorKind};
 pub use function::Function;

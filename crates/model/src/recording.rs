@@ -12,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use foreplan_core::{call::Purpose, digest::Digest};
+use foreplan_core::{
+    call::{Purpose, Tokens},
+    digest::Digest,
+};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +65,18 @@ struct Line {
 #[serde(rename_all = "snake_case")]
 enum Said {
     Answer(Answer),
-    Error { code: String, message: String },
+    Error {
+        code: String,
+        message: String,
+        #[serde(default, skip_serializing_if = "is_default")]
+        tokens: Tokens,
+        #[serde(default, skip_serializing_if = "is_default")]
+        cost_microusd: u64,
+    },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Passes requests on to other models and adds every answer to a session file.
@@ -107,7 +121,12 @@ impl Recorded {
         let result = self.inner.chat(request).await;
         let said = match &result {
             Ok(answer) => Said::Answer(answer.clone()),
-            Err(error) => Said::Error { code: error.kind.code().to_owned(), message: error.message.clone() },
+            Err(error) => Said::Error {
+                code: error.kind.code().to_owned(),
+                message: error.message.clone(),
+                tokens: error.tokens,
+                cost_microusd: error.cost_microusd,
+            },
         };
         let line = Line { v: FORMAT, model: self.name().to_owned(), purpose, request: digest, said };
         self.session.add(&line).map_err(|e| {
@@ -190,11 +209,10 @@ impl Replayed {
         let digest = request.digest();
         match self.tape.next(&self.name, digest) {
             Some(Said::Answer(answer)) => Ok(answer),
-            Some(Said::Error { code, message }) => Err(Error::new(
-                &self.name,
-                ErrorKind::from_code(&code).unwrap_or(ErrorKind::Unavailable),
-                message,
-            )),
+            Some(Said::Error { code, message, tokens, cost_microusd }) => {
+                let kind = ErrorKind::from_code(&code).unwrap_or(ErrorKind::Unavailable);
+                Err(Error { tokens, cost_microusd, ..Error::new(&self.name, kind, message) })
+            }
             None => Err(self.missing(request.purpose, digest)),
         }
     }

@@ -27,10 +27,12 @@ pub struct ModelSection {
     pub concurrency: Option<NonZeroU32>,
     /// How many requests begin within a minute. It holds for the provider, as above.
     pub rate_per_minute: Option<NonZeroU32>,
-    /// How long one request may take.
+    /// How long one request may take; with `stream`, how long nothing may come.
     #[serde(with = "time::text::option")]
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Duration>,
+    /// Whether answers come in pieces, so that silence is told from a long answer; absent: they come whole.
+    pub stream: Option<bool>,
 }
 
 impl ModelSection {
@@ -48,6 +50,7 @@ impl ModelSection {
             concurrency: self.concurrency,
             rate_per_minute: self.rate_per_minute,
             timeout: self.timeout,
+            stream: self.stream,
         }
     }
 }
@@ -136,6 +139,7 @@ mod tests {
             concurrency = 2
             rate_per_minute = 30
             timeout = "90s"
+            stream = true
             "#,
         )
         .models();
@@ -146,6 +150,7 @@ mod tests {
         assert_eq!(config.concurrency.map(NonZeroU32::get), Some(2));
         assert_eq!(config.rate_per_minute.map(NonZeroU32::get), Some(30));
         assert_eq!(config.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(config.stream, Some(true));
     }
 
     #[test]

@@ -89,12 +89,13 @@ impl Foreign {
         Some(Self { process, address: address.expect("the server says where it listens") })
     }
 
-    fn model(&self, api: Api, path: &str) -> Arc<dyn Model> {
+    fn model(&self, api: Api, path: &str, stream: bool) -> Arc<dyn Model> {
         let config = Config {
             api: Some(api),
             base_url: Some(format!("http://{}{path}", self.address)),
             key: Key::Given("any-key".to_owned()),
             timeout: Some(Duration::from_secs(20)),
+            stream: Some(stream),
             ..Config::default()
         };
         client([("test/m", config)]).model("test/m").unwrap()
@@ -129,8 +130,8 @@ const APIS: [(Api, &str); 3] =
 #[tokio::test]
 async fn a_foreign_server_is_understood_in_every_form_and_judges_the_client() {
     let Some(server) = Foreign::start() else { return };
-    for (api, path) in APIS {
-        let model = server.model(api, path);
+    for ((api, path), stream) in APIS.into_iter().flat_map(|api| [(api, false), (api, true)]) {
+        let model = server.model(api, path, stream);
 
         server.next(&json!([{"type": "fail", "status": 429, "retry_after": 1, "times": 1}, {"type": "reply", "text": "three"}]));
         let answer =
@@ -155,11 +156,31 @@ async fn a_foreign_server_is_understood_in_every_form_and_judges_the_client() {
 }
 
 #[tokio::test]
+async fn a_foreign_stream_that_breaks_is_asked_for_again_and_never_used_by_half() {
+    let Some(server) = Foreign::start() else { return };
+    for (api, path) in APIS {
+        let model = server.model(api, path, true);
+        for kind in ["disconnect", "truncate"] {
+            let place = format!("{api:?}, {kind}");
+            let words = "one two three four five six";
+            let fault = json!({"type": "stream_fault", "kind": kind, "after_chunks": 2, "times": 1});
+            server.next(&json!([fault, {"type": "reply", "text": words, "times": 2}]));
+            let answer = model.chat(Arc::new(request("x"))).await.unwrap_or_else(|e| panic!("{place}: {e}"));
+            assert_eq!((answer.text.as_str(), answer.retries), (words, 1), "{place}");
+            assert!(answer.tokens.output > 0 && answer.finish.is_some(), "{place}: {answer:?}");
+        }
+        server.next(&json!([{"type": "stream_fault", "kind": "malformed", "after_chunks": 2, "times": 9}]));
+        let error = model.chat(Arc::new(request("x"))).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{api:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_server_takes_our_schemas() {
     let Some(server) = Foreign::start() else { return };
     let schema = json!({"type": "object", "properties": {"lines": {"type": "integer"}}, "required": ["lines"], "additionalProperties": false});
     let output = Some(OutputSchema { name: "count".to_owned(), schema });
-    let model = server.model(Api::Openai, "/v1");
+    let model = server.model(Api::Openai, "/v1", false);
     let answer = model.chat(Arc::new(Request { output, ..request("count") })).await.unwrap();
     assert!(structured(&answer).unwrap()["lines"].is_i64(), "{answer:?}");
 }

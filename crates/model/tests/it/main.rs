@@ -8,3 +8,5 @@ mod certificate;
 mod common;
 mod foreign;
 mod retries;
+mod same;
+mod streams;
