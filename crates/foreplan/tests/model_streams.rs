@@ -133,6 +133,7 @@ async fn a_session_of_streams_is_recorded_whole_and_replayed_without_a_server() 
         let recorded = outcome(&shown(folder.path()).await);
         let session = std::fs::read_to_string(folder.path().join("session.jsonl")).unwrap();
         assert_eq!(session.lines().count(), 3, "{api}: {session}");
+        assert!(server.asked().iter().all(Asked::streamed), "{api}");
         drop(server);
 
         let (code, text) = foreplan(folder.path(), &["run", "--replay-models", "session.jsonl"]).await;

@@ -277,7 +277,11 @@ mod tests {
             *count += 1;
             let refused = matches!(&request.messages[..], [Message::User { text }] if text == "refuse");
             let result = match refused {
-                true => Err(Error::new(self.name(), ErrorKind::Refused, "no")),
+                true => Err(Error {
+                    tokens: Tokens { input: 7, ..Tokens::default() },
+                    cost_microusd: 14,
+                    ..Error::new(self.name(), ErrorKind::Refused, "no")
+                }),
                 false => Ok(Answer { text: count.to_string(), ..Answer::default() }),
             };
             Box::pin(std::future::ready(result))

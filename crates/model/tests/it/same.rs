@@ -15,10 +15,12 @@ const APIS: [Api; 2] = [Api::Openai, Api::Anthropic];
 /// What must come of a reply.
 enum Expected {
     Text(&'static str),
+    /// Where the library's readers of whole answers differ in the space around it.
+    Padded(&'static str),
     Calls(Vec<(&'static str, Value)>),
     Fails(ErrorKind, &'static str),
 }
-use Expected::{Calls, Fails, Text};
+use Expected::{Calls, Fails, Padded, Text};
 
 /// A request with everything in it that forms have their own words for.
 fn full_request() -> Request {
@@ -52,7 +54,9 @@ fn cases() -> Vec<(&'static str, Reply, Expected)> {
     vec![
         ("text", Reply::text("one two three").tokens(100, 7), Text("one two three")),
         ("a text of one character", Reply::text("3"), Text("3")),
-        ("space around", Reply::text("a  b"), Text("a  b")),
+        ("space inside", Reply::text("a  b"), Text("a  b")),
+        ("space around", Reply::text(" \n a  b \n"), Padded("a  b")),
+        ("another model", Reply::text("ok").by("m-2026-11-22"), Text("ok")),
         ("every script", Reply::text(strange), Text(strange)),
         ("structured", Reply::json(&json!({"path": "漢/字"})), Text("{\"path\":\"漢/字\"}")),
         ("tokens apart", Reply::text("ok").tokens(1000, 70).tokens_apart(400, 30), Text("ok")),
@@ -126,6 +130,7 @@ async fn an_answer_in_pieces_is_the_answer_that_comes_whole() {
                 (Text(text), Ok(answer)) => {
                     assert_eq!((answer.text.as_str(), &answer.calls[..]), (text, &[][..]), "{place}");
                 }
+                (Padded(text), Ok(answer)) => assert_eq!(answer.text.trim(), text, "{place}"),
                 (Calls(expected), Ok(answer)) => {
                     let calls: Vec<_> =
                         answer.calls.iter().map(|call| (call.name.as_str(), call.input.clone())).collect();
@@ -142,7 +147,7 @@ async fn an_answer_in_pieces_is_the_answer_that_comes_whole() {
 
 #[tokio::test]
 async fn tokens_of_a_stream_are_counted_apart_and_cost_what_they_cost() {
-    let reply = Reply::text("ok").tokens(1000, 70).tokens_apart(400, 30);
+    let reply = Reply::text("ok").tokens(1000, 70).tokens_apart(400, 30).by("m-2026-11-22");
     for (api, reasoning) in [(Api::Openai, 30), (Api::Anthropic, 0)] {
         let answer = come(&reply, api, true).await.0.unwrap();
         let tokens = answer.tokens;
@@ -152,7 +157,7 @@ async fn tokens_of_a_stream_are_counted_apart_and_cost_what_they_cost() {
             "{api:?}"
         );
         assert_eq!(answer.cost_microusd, 600 * 2 + 200 + 700, "{api:?}");
-        assert_eq!(answer.answered_by.as_deref(), Some("m"), "{api:?}");
+        assert_eq!(answer.answered_by.as_deref(), Some("m-2026-11-22"), "{api:?}");
     }
 }
 

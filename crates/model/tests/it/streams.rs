@@ -185,6 +185,17 @@ async fn an_error_in_a_stream_is_told_apart_as_its_status_would_be() {
 }
 
 #[tokio::test]
+async fn a_key_in_an_error_of_a_stream_is_replaced_before_its_words_are_cut() {
+    for api in APIS {
+        let server = ModelServer::start().await;
+        let words = format!("{} {KEY}", "x".repeat(292));
+        server.always(|_| true, Reply::text("one two").error("invalid_request_error", &words));
+        let error = ask(streamed(&server, api)).await.unwrap_err();
+        assert!(error.message.contains(" [redac") && !error.message.contains("sk-"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_piece_that_nobody_can_read_is_malformed_where_the_stream_goes_on() {
     let openai = ["data: {\"choices\": [}\n\n".to_owned(), openai_events()];
     let start = "event: content_block_stop\n";
@@ -239,9 +250,9 @@ async fn a_stream_that_falls_silent_is_given_up() {
     for api in APIS {
         let server = ModelServer::start().await;
         server.always(|_| true, Reply::text("one two three").stall(LONG));
-        let timeout = Some(Duration::from_millis(500));
+        let timeout = Some(Duration::from_secs(2));
         let error = ask(Config { timeout, ..streamed(&server, api) }).await.unwrap_err();
-        check(&error, ErrorKind::Unavailable, &["fell silent", "500ms", "timeout"]);
+        check(&error, ErrorKind::Unavailable, &["fell silent", "nothing came for 2s", "timeout"]);
         assert_eq!(server.asked().len(), 1, "{api:?}");
     }
     let server = ModelServer::start().await;
@@ -273,9 +284,13 @@ async fn a_project_that_says_nothing_gets_whole_answers() {
 async fn a_provider_says_for_its_models_that_they_stream_and_a_model_says_otherwise() {
     let server = ModelServer::start().await;
     server.answer(|asked| Some(Reply::text(asked.streamed().to_string())));
-    let own = Config { stream: Some(false), ..Config::default() };
-    let client = crate::common::client([("test", streamed(&server, Api::Openai)), ("test/b", own)]);
-    for (name, expected) in [("test/a", "true"), ("test/b", "false")] {
+    let tables = [
+        ("test", streamed(&server, Api::Openai)),
+        ("test/b", Config { stream: Some(false), ..Config::default() }),
+        ("test/c", Config::default()),
+    ];
+    let client = crate::common::client(tables);
+    for (name, expected) in [("test/a", "true"), ("test/b", "false"), ("test/c", "true")] {
         let answer = client.model(name).unwrap().chat(Arc::new(request("x"))).await.unwrap();
         assert_eq!(answer.text, expected, "{name}");
     }

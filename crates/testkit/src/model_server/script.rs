@@ -123,6 +123,7 @@ pub struct Reply {
     pub(super) tokens: Option<(u64, u64)>,
     pub(super) apart: (u64, u64),
     pub(super) finish: Option<&'static str>,
+    pub(super) by: Option<&'static str>,
     pub(super) cut: bool,
     pub(super) manner: Manner,
 }
@@ -144,7 +145,7 @@ pub(super) enum What {
 impl Reply {
     fn new(what: What) -> Self {
         let (after, manner) = (Duration::ZERO, Manner::default());
-        Self { what, after, tokens: None, apart: (0, 0), finish: None, cut: false, manner }
+        Self { what, after, tokens: None, apart: (0, 0), finish: None, by: None, cut: false, manner }
     }
 
     /// Answers with text.
@@ -235,6 +236,13 @@ impl Reply {
     #[must_use]
     pub fn finish(mut self, reason: &'static str) -> Self {
         self.finish = Some(reason);
+        self
+    }
+
+    /// Says that another model answered than was asked, as providers do for names that stand for the newest.
+    #[must_use]
+    pub fn by(mut self, model: &'static str) -> Self {
+        self.by = Some(model);
         self
     }
 

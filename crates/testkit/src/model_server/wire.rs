@@ -70,6 +70,10 @@ impl Said<'_> {
         })
     }
 
+    fn model(&self) -> &str {
+        self.reply.by.unwrap_or(self.asked.model())
+    }
+
     fn openai_finish(&self) -> &'static str {
         self.reply.finish.unwrap_or(if self.calls.is_empty() { "stop" } else { "tool_calls" })
     }
@@ -121,7 +125,7 @@ impl Said<'_> {
         }
         json!({
             "id": format!("chatcmpl-{}", self.number), "object": "chat.completion", "created": 0,
-            "model": self.asked.model(),
+            "model": self.model(),
             "choices": [{"index": 0, "message": message, "finish_reason": self.openai_finish()}],
             "usage": self.openai_usage(),
         })
@@ -131,7 +135,7 @@ impl Said<'_> {
         let event = |choices: Value, usage: Value| {
             let chunk = json!({
                 "id": format!("chatcmpl-{}", self.number), "object": "chat.completion.chunk", "created": 0,
-                "model": self.asked.model(), "choices": choices, "usage": usage,
+                "model": self.model(), "choices": choices, "usage": usage,
             });
             format!("data: {chunk}\n\n")
         };
@@ -172,7 +176,7 @@ impl Said<'_> {
     fn anthropic(&self) -> Value {
         json!({
             "id": format!("msg_{}", self.number), "type": "message", "role": "assistant",
-            "model": self.asked.model(), "content": self.anthropic_content(),
+            "model": self.model(), "content": self.anthropic_content(),
             "stop_reason": self.anthropic_finish(), "stop_sequence": null,
             "usage": self.anthropic_usage(self.tokens().1),
         })
