@@ -135,6 +135,12 @@ async fn failed(
     if let Some(error) = &pieces.seen().error {
         return Fault::of_event(error, key);
     }
+    if matches!(cause, Cause::ChatResponse { .. }) {
+        // The library takes the field for an error whatever it holds, and the piece is lost.
+        return Fault::malformed(
+            "its pieces have an empty `error`, which cannot be read; set stream = false",
+        );
+    }
     if matches!(cause, Cause::StreamParse { .. }) {
         let follows = timeout_at(until, stream.next()).await;
         if matches!(follows, Ok(None | Some(Err(Cause::WebStream { .. })))) {
@@ -193,8 +199,73 @@ fn whole(model: ModelIden, end: StreamEnd, seen: &mut Seen) -> Result<ChatRespon
 mod tests {
     use foreplan_testkit::{ModelServer, Reply};
     use genai::resolver::{AuthData, Endpoint};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
+
+    /// Asks, in this form, a server that answers with this body and ends the connection.
+    async fn said(form: AdapterKind, body: &str) -> Result<ChatResponse, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = ServiceTarget {
+            endpoint: Endpoint::from_owned(format!("http://{}/", listener.local_addr().unwrap())),
+            auth: AuthData::from_single("k"),
+            model: ModelIden::new(form, "m"),
+        };
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut vec![0; 64 * 1024]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let patience = Patience::new(Duration::from_secs(60));
+        let (http, chat) = (genai::Client::builder().build().unwrap(), ChatRequest::from_user("x"));
+        let result = ask(&http, target, chat, ChatOptions::default(), patience, None).await;
+        server.abort();
+        result
+    }
+
+    #[tokio::test]
+    async fn forms_whose_streams_the_library_ends_anywhere_end_at_their_mark_only() {
+        let cases = [
+            (
+                AdapterKind::Ollama,
+                "{\"message\": {\"content\": \"one\"}, \"done\": false}\n",
+                "{\"message\": {\"content\": \" two\"}, \"done\": true, \"done_reason\": \"stop\"}\n",
+                "{\"error\": \"out of memory\"}\n",
+            ),
+            (
+                AdapterKind::Gemini,
+                "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"one\"}]}}]}\n\n",
+                "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \" two\"}]}, \"finishReason\": \"STOP\"}]}\n\n",
+                "data: {\"error\": {\"code\": 503, \"message\": \"out of memory\"}}\n\n",
+            ),
+            (
+                AdapterKind::OpenAIResp,
+                "data: {\"type\": \"response.output_text.delta\", \"delta\": \"one\"}\n\n",
+                "data: {\"type\": \"response.output_text.delta\", \"delta\": \" two\"}\n\ndata: {\"type\": \"response.completed\", \"response\": {\"id\": \"r\", \"model\": \"m\", \"status\": \"completed\", \"output\": []}}\n\n",
+                "data: {\"type\": \"response.failed\", \"response\": {\"id\": \"r\", \"model\": \"m\", \"status\": \"failed\", \"output\": [], \"error\": {\"code\": \"server_error\", \"message\": \"out of memory\"}}}\n\n",
+            ),
+        ];
+        for (form, first, last, error) in cases {
+            let whole =
+                said(form, &format!("{first}{last}")).await.unwrap_or_else(|e| panic!("{form:?}: {e:?}"));
+            assert_eq!(whole.texts().concat(), "one two", "{form:?}");
+            for (body, part) in
+                [(first.to_owned(), "the mark of its end"), (format!("{first}{error}"), "out of memory")]
+            {
+                let fault = said(form, &body).await.unwrap_err();
+                assert_eq!(
+                    (fault.kind, fault.transient),
+                    (ErrorKind::Unavailable, true),
+                    "{form:?}: {fault:?}"
+                );
+                assert!(fault.message.contains(part), "{form:?}: {fault:?}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn pieces_that_come_for_ever_are_given_up_after_a_time() {

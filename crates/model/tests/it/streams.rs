@@ -213,6 +213,17 @@ async fn a_piece_that_nobody_can_read_is_malformed_where_the_stream_goes_on() {
 }
 
 #[tokio::test]
+async fn pieces_with_an_empty_error_are_named_as_such() {
+    let server = ModelServer::start().await;
+    let events = openai_events().replace("\"choices\"", "\"error\": null, \"choices\"");
+    assert!(events.contains("null, "));
+    server.always(|_| true, Reply::events([events]));
+    let error = ask(streamed(&server, Api::Openai)).await.unwrap_err();
+    check(&error, ErrorKind::Malformed, &["empty `error`", "stream = false"]);
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_stream_is_named_as_such() {
     let server = ModelServer::start().await;
     server.always(|_| true, Reply::raw(r#"{"choices": [{"message": {"content": "hi"}}]}"#));
