@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 
 /// A connection to the server of a deployment.
@@ -104,6 +104,24 @@ impl Raw {
         let batch = queue.batch().max_messages(1).expires(Duration::from_secs(60)).messages().await;
         let message = batch.expect("the queue answers").next().await;
         message.expect("there is work").expect("the work comes whole")
+    }
+
+    /// Deletes the consumers of all shards, as a server loses them that comes back, and returns how many
+    /// there were.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn forget_shards(&self) -> usize {
+        self.runtime.block_on(async {
+            let stream = self.js.get_stream("fp_CMD").await.expect("a stream");
+            let shards: Vec<String> = stream.consumer_names().try_collect().await.expect("names");
+            for shard in &shards {
+                stream.delete_consumer(shard).await.expect("it is there");
+            }
+            shards.len()
+        })
     }
 
     /// Returns how many messages a stream has.

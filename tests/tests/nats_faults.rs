@@ -154,6 +154,25 @@ fn an_answer_that_was_lost_with_the_server_is_asked_for_again() {
 }
 
 #[test]
+fn queues_that_the_server_forgot_are_made_again_and_nothing_in_them_is_lost() {
+    let mut site = Site::new(PATIENT);
+    let _agents = site.deployment.agents();
+    let _executor = site.executor();
+    site.client.submit();
+    site.begins();
+    assert_eq!(site.raw.forget_shards(), 64);
+    let paused = site.client.foreplan(&["pause", "last"]);
+    assert_eq!(paused.code, 0, "{paused:?}");
+
+    site.deployment.server.restart();
+    site.worker.write("go", "");
+    let resumed = site.client.foreplan(&["resume", "last", "--detach"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    site.client.ends(0);
+    assert_eq!(site.show()["steps"][0]["attempts"], 1);
+}
+
+#[test]
 fn a_timer_fires_after_its_tracker_has_died() {
     let site = Site::new("exec sleep 600\n");
     let plan = json!({"format": 1, "steps": [

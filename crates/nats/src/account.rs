@@ -173,6 +173,7 @@ fn tracker(names: &Names) -> User {
             names.hint(),
             names.worker_of_any(),
             "_INBOX.>".to_owned(),
+            format!("$JS.API.CONSUMER.CREATE.{commands}.*"),
             format!("$JS.API.CONSUMER.INFO.{work}.*"),
             format!("$JS.API.DIRECT.GET.{work}.>"),
             format!("$JS.API.STREAM.MSG.GET.{work}"),

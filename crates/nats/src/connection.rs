@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use foreplan_protocol::wire::Names;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::{Error, error::chain};
 
@@ -67,6 +68,8 @@ pub struct Connection {
     pub(crate) js: jetstream::Context,
     pub(crate) names: Arc<Names>,
     denied: Denied,
+    /// How often it was made.
+    made: watch::Receiver<u64>,
 }
 
 /// What the server refused last for want of a permission. It says so beside the answer, which never
@@ -86,7 +89,8 @@ impl Connection {
         let refused =
             |error: async_nats::ConnectError| Error::Connect { url: url.clone(), reason: chain(&error) };
         let denied = Denied::default();
-        let mut connect = connect_options(options, &denied).await?;
+        let (making, made) = watch::channel(0);
+        let mut connect = connect_options(options, &denied, making).await?;
         if let Some((user, password)) = login {
             connect = connect.user_and_password(user, password);
         }
@@ -98,7 +102,7 @@ impl Connection {
         }
         let mut js = jetstream::new(client.clone());
         js.set_timeout(REQUEST_TIMEOUT);
-        let connection = Self { client, js, names, denied };
+        let connection = Self { client, js, names, denied, made };
         match connection.js.query_account().await {
             Ok(_) => Ok(connection),
             Err(error) => Err(connection.explain(Error::NoJetStream { url, reason: chain(&error) })),
@@ -130,6 +134,12 @@ impl Connection {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Returns how often the connection was made. A server that was gone may have forgotten what it kept in
+    /// memory.
+    pub(crate) fn made(&self) -> watch::Receiver<u64> {
+        self.made.clone()
     }
 
     /// Returns whether the server is at least of this version.
@@ -203,17 +213,24 @@ fn denied_by(error: &str) -> Option<String> {
     })
 }
 
-async fn connect_options(options: &Options, denied: &Denied) -> Result<ConnectOptions, Error> {
+async fn connect_options(
+    options: &Options,
+    denied: &Denied,
+    making: watch::Sender<u64>,
+) -> Result<ConnectOptions, Error> {
     let unreadable =
         |path: &PathBuf, e: std::io::Error| Error::Credentials(format!("{}: {e}", path.display()));
     let mut connect =
         ConnectOptions::new().name(&options.name).request_timeout(Some(REQUEST_TIMEOUT)).event_callback({
-            let denied = Arc::clone(denied);
+            let (denied, making) = (Arc::clone(denied), Arc::new(making));
             move |event| {
-                let denied = Arc::clone(&denied);
+                let (denied, making) = (Arc::clone(&denied), Arc::clone(&making));
                 async move {
                     match event {
-                        Event::Connected => tracing::info!("connected to the server"),
+                        Event::Connected => {
+                            tracing::info!("connected to the server");
+                            making.send_modify(|times| *times += 1);
+                        }
                         Event::ServerError(error) => {
                             tracing::warn!(%error, "the server refused something");
                             if let Some(subject) = denied_by(&error.to_string()) {

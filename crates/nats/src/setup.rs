@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    consumer::{AckPolicy, pull},
+    consumer::{AckPolicy, PullConsumer, pull},
     context::GetStreamErrorKind,
     kv, object_store,
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use foreplan_protocol::wire::{Names, SHARDS, Worker};
 
@@ -185,23 +185,7 @@ impl Setup {
     async fn consumers(self, to: &Connection) -> Result<(), Error> {
         let commands = to.stream("CMD").await?;
         for shard in 0..SHARDS {
-            let config = pull::Config {
-                durable_name: Some(to.names.shard_consumer(shard)),
-                filter_subjects: to.names.shard_commands(shard),
-                ack_policy: AckPolicy::Explicit,
-                ack_wait: CMD_ACK_WAIT,
-                max_ack_pending: ACK_PENDING_MAX,
-                ..pull::Config::default()
-            };
-            let name = to.names.shard_consumer(shard);
-            let made = commands.get_or_create_consumer(&name, config).await;
-            let made = made.map_err(|e| Error::server("a shard's consumer is made", chain(&e)))?;
-            if made.cached_info().config.filter_subjects.len() != 2 {
-                return Err(Error::Differs {
-                    name,
-                    differences: vec!["filter_subjects: the server knows one filter only".to_owned()],
-                });
-            }
+            to.shard_consumer(&commands, shard).await?;
         }
         for worker in [Worker::Planner, Worker::Replanner, Worker::Reviewer] {
             to.work_consumer(&worker, self.work_ack_wait).await?;
@@ -248,13 +232,38 @@ impl Connection {
         Ok(info.map_err(|e| Error::server("a consumer is looked up", chain(&e)))?.config.ack_wait)
     }
 
+    /// Returns the consumer of a shard's commands and replies, made if it is not there: what it knows is in
+    /// the server's memory only. Another delivery of a message does no harm here, and what nobody
+    /// acknowledged is in the stream.
+    pub(crate) async fn shard_consumer(&self, commands: &Stream, shard: u8) -> Result<PullConsumer, Error> {
+        let name = self.names.shard_consumer(shard);
+        let config = pull::Config {
+            durable_name: Some(name.clone()),
+            filter_subjects: self.names.shard_commands(shard),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: CMD_ACK_WAIT,
+            max_ack_pending: ACK_PENDING_MAX,
+            memory_storage: true,
+            ..pull::Config::default()
+        };
+        let made = commands.get_or_create_consumer(&name, config).await;
+        let made = made.map_err(|e| Error::server("a shard's consumer is made", chain(&e)))?;
+        if made.cached_info().config.filter_subjects.len() != 2 {
+            return Err(Error::Differs {
+                name,
+                differences: vec!["filter_subjects: the server knows one filter only".to_owned()],
+            });
+        }
+        Ok(made)
+    }
+
     /// Returns the consumer of the work for a worker, made if it is not there. One that is there keeps
     /// its settings.
     pub(crate) async fn work_consumer(
         &self,
         worker: &Worker,
         ack_wait: Duration,
-    ) -> Result<async_nats::jetstream::consumer::PullConsumer, Error> {
+    ) -> Result<PullConsumer, Error> {
         let name = self.names.work_consumer(worker);
         let config = pull::Config {
             durable_name: Some(name.clone()),

@@ -23,7 +23,7 @@ use foreplan_core::{
 use foreplan_protocol::{Frame, Message, Subject, wire::task_of};
 use futures::{StreamExt as _, future::BoxFuture};
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -166,7 +166,7 @@ impl Shared {
         for run in &runs {
             self.desk.attend(*run);
         }
-        let reader = self.tasks.spawn(Arc::clone(&self).read(queue.clone(), leave.clone()));
+        let reader = self.tasks.spawn(Arc::clone(&self).read(shard, queue.clone(), leave.clone()));
         tokio::select! {
             () = leave.cancelled() => {}
             () = worked_off(queue) => {
@@ -183,9 +183,7 @@ impl Shared {
 
     async fn opened(&self, shard: u8) -> Result<(PullConsumer, Vec<RunId>), crate::Error> {
         let names = &self.bus.connection.names;
-        let failed = |reason: String| crate::Error::server("a shard is opened", reason);
-        let queue = self.commands.get_consumer(&names.shard_consumer(shard)).await;
-        let queue = queue.map_err(|e| failed(e.to_string()))?;
+        let queue = self.bus.connection.shard_consumer(&self.commands, shard).await?;
         let wanted = Wanted {
             subject: format!("$KV.{}.{shard}.*", names.stream("OPEN")),
             from: DeliverPolicy::LastPerSubject,
@@ -198,31 +196,59 @@ impl Shared {
         Ok((queue, runs))
     }
 
-    async fn read(self: Arc<Self>, queue: PullConsumer, leave: CancellationToken) {
-        while !leave.is_cancelled() {
-            let batch = queue.batch().max_messages(BATCH).expires(REQUEST_TIME).messages().await;
-            let mut batch = match batch {
-                Ok(batch) => batch,
+    /// Reads a shard's queue. A server that comes back may have forgotten the queue; then it is made again,
+    /// and delivers whatever nobody acknowledged.
+    async fn read(self: Arc<Self>, shard: u8, mut queue: PullConsumer, leave: CancellationToken) {
+        let mut connected = self.bus.connection.made();
+        connected.mark_unchanged();
+        loop {
+            let is_there = self.read_batch(&queue, &mut connected, &leave).await;
+            if leave.is_cancelled() {
+                return;
+            }
+            if is_there {
+                continue;
+            }
+            match self.bus.connection.shard_consumer(&self.commands, shard).await {
+                Ok(found) => queue = found,
                 Err(error) => {
+                    tracing::debug!(shard, %error, "a shard's queue was not found again");
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what comes to one request for messages. Returns whether the queue was surely there meanwhile.
+    async fn read_batch(
+        self: &Arc<Self>,
+        queue: &PullConsumer,
+        connected: &mut watch::Receiver<u64>,
+        leave: &CancellationToken,
+    ) -> bool {
+        let mut batch = match queue.batch().max_messages(BATCH).expires(REQUEST_TIME).messages().await {
+            Ok(batch) => batch,
+            Err(error) => {
+                tracing::debug!(%error, "a shard's queue could not be read");
+                tokio::time::sleep(DRAIN_LOOK).await;
+                return false;
+            }
+        };
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = leave.cancelled() => return true,
+                delivery = batch.next() => delivery,
+                _ = connected.changed() => return false,
+            };
+            match delivery {
+                Some(Ok(delivery)) => self.take(delivery).await,
+                Some(Err(error)) => {
                     tracing::debug!(%error, "a shard's queue could not be read");
                     tokio::time::sleep(DRAIN_LOOK).await;
-                    continue;
+                    return false;
                 }
-            };
-            loop {
-                let delivery = tokio::select! {
-                    biased;
-                    () = leave.cancelled() => return,
-                    delivery = batch.next() => delivery,
-                };
-                match delivery {
-                    Some(Ok(delivery)) => self.take(delivery).await,
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "a shard's queue could not be read");
-                        tokio::time::sleep(DRAIN_LOOK).await;
-                    }
-                    None => break,
-                }
+                None => return true,
             }
         }
     }
