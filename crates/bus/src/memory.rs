@@ -1,7 +1,8 @@
 //! The bus inside one process: messages are handed over as they are.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foreplan_core::map::IdMap;
 use foreplan_protocol::{Message, Subject};
 use futures::future::{BoxFuture, ready};
 use parking_lot::RwLock;
@@ -12,7 +13,7 @@ use crate::{Bus, Consumer, Error, Receipt};
 /// serves [`Subject::Trackers`].
 #[derive(Default)]
 pub struct MemoryBus {
-    consumers: RwLock<HashMap<Subject, Arc<dyn Consumer>>>,
+    consumers: RwLock<IdMap<Subject, Arc<dyn Consumer>>>,
 }
 
 impl MemoryBus {

@@ -29,6 +29,7 @@ pub mod goal;
 pub mod id;
 pub mod input;
 pub mod json;
+pub mod map;
 pub mod payload;
 pub mod plan;
 pub mod policy;

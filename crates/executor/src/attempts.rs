@@ -4,11 +4,14 @@
 //! attempt of every run passes through it.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::hash_map,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use foreplan_core::id::{ClaimId, RunId, StepId};
+use foreplan_core::{
+    id::{ClaimId, RunId, StepId},
+    map::IdMap,
+};
 use foreplan_protocol::PermitAnswer;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -40,7 +43,7 @@ struct Awaited {
 /// The attempts that this executor has accepted and not yet answered.
 #[derive(Default)]
 pub(crate) struct Attempts {
-    shards: [Mutex<HashMap<AttemptKey, InHand>>; SHARDS],
+    shards: [Mutex<IdMap<AttemptKey, InHand>>; SHARDS],
     count: AtomicUsize,
 }
 
@@ -119,7 +122,7 @@ impl Attempts {
 
     /// Returns the part of the table that has this attempt: the random tail of the run's id spreads
     /// runs, the end of the step's id spreads the steps of one.
-    fn shard(&self, key: &AttemptKey) -> &Mutex<HashMap<AttemptKey, InHand>> {
+    fn shard(&self, key: &AttemptKey) -> &Mutex<IdMap<AttemptKey, InHand>> {
         let run = key.run.0.as_bytes()[15];
         let step = key.step.as_str().bytes().next_back().unwrap_or(0);
         &self.shards[usize::from(run ^ step) % SHARDS]

@@ -5,7 +5,6 @@
 //! dropped behind it.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -17,6 +16,7 @@ use foreplan_bus::{Bus, Consumer, Error, Receipt};
 use foreplan_core::{
     digest::Digest,
     id::{Capability, ToolName},
+    map::IdSet,
 };
 use foreplan_journal::Payloads;
 use foreplan_model::Models;
@@ -66,7 +66,7 @@ pub(crate) struct Pool {
     pub(crate) shared: Arc<Shared>,
     /// What the specialist needs for agent steps, if it carries them out.
     pub(crate) agent: Option<(AgentSpec, Digest)>,
-    tools: HashSet<ToolName>,
+    tools: IdSet<ToolName>,
     concurrency: usize,
     in_hand: AtomicUsize,
     next_key: AtomicU64,

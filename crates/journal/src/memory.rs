@@ -6,6 +6,7 @@ use foreplan_core::{
     event::Entry,
     id::RunId,
     input::{Command, Input},
+    map::IdMap,
     time::Timestamp,
 };
 use futures::future::BoxFuture;
@@ -23,7 +24,7 @@ const SHARDS: usize = 64;
 /// A journal in memory. One process sees it, so a claim always succeeds.
 #[derive(Debug)]
 pub struct MemoryJournal {
-    shards: [RwLock<HashMap<RunId, Arc<Mutex<Log>>>>; SHARDS],
+    shards: [RwLock<IdMap<RunId, Arc<Mutex<Log>>>>; SHARDS],
     keys: Mutex<HashMap<(String, String), RunId>>,
     payloads: Arc<MemoryPayloads>,
     /// The process that owns the runs that it creates.
@@ -67,7 +68,7 @@ impl MemoryJournal {
         self
     }
 
-    fn shard(&self, run: RunId) -> &RwLock<HashMap<RunId, Arc<Mutex<Log>>>> {
+    fn shard(&self, run: RunId) -> &RwLock<IdMap<RunId, Arc<Mutex<Log>>>> {
         &self.shards[usize::from(run.0.as_bytes()[15]) % SHARDS]
     }
 

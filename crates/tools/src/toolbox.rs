@@ -1,11 +1,12 @@
 //! The tools of one process, and who executes them.
 
-use std::{collections::HashMap, fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use foreplan_core::{
     digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     id::{Capability, ToolName},
+    map::IdMap,
     tool::{AgentDescriptor, Effect, Inventory},
 };
 use serde_json::Value;
@@ -121,7 +122,7 @@ pub enum Error {
 
 /// The tools of this process with their compiled schemas.
 pub struct Toolbox {
-    tools: HashMap<ToolName, Entry>,
+    tools: IdMap<ToolName, Entry>,
     inventory: Inventory,
     specialists: Vec<Specialist>,
     secrets: Arc<Secrets>,
@@ -187,7 +188,7 @@ impl Builder {
     /// See [`Error`].
     pub fn build(self) -> Result<Toolbox, Error> {
         let Self { tools, mut specialists, secrets, groups } = self;
-        let mut entries = HashMap::with_capacity(tools.len());
+        let mut entries = IdMap::default();
         for tool in tools {
             let name = tool.descriptor.name.clone();
             if entries.insert(name.clone(), Entry::compile(tool)?).is_some() {
@@ -380,7 +381,7 @@ pub(crate) fn timed_out(timeout: std::time::Duration) -> Failure {
     Failure::new(FailureKind::Timeout, "timeout", format!("no result within {timeout:?}"))
 }
 
-fn check_verify(entries: &HashMap<ToolName, Entry>) -> Result<(), Error> {
+fn check_verify(entries: &IdMap<ToolName, Entry>) -> Result<(), Error> {
     for entry in entries.values() {
         let Some(verify) = entry.tool.descriptor.verify.clone() else { continue };
         let tool = entry.tool.descriptor.name.clone();
@@ -394,7 +395,7 @@ fn check_verify(entries: &HashMap<ToolName, Entry>) -> Result<(), Error> {
 }
 
 /// Writes into each tool the pools that serve it, in the order in which they are declared.
-fn assign(entries: &mut HashMap<ToolName, Entry>, specialists: &mut Vec<Specialist>) -> Result<(), Error> {
+fn assign(entries: &mut IdMap<ToolName, Entry>, specialists: &mut Vec<Specialist>) -> Result<(), Error> {
     for (at, Specialist { capability, tools, concurrency, .. }) in specialists.iter().enumerate() {
         if specialists[..at].iter().any(|earlier| earlier.capability == *capability) {
             return Err(Error::DuplicateSpecialist(capability.clone()));
@@ -432,7 +433,7 @@ fn assign(entries: &mut HashMap<ToolName, Entry>, specialists: &mut Vec<Speciali
     Ok(())
 }
 
-fn known(entries: &HashMap<ToolName, Entry>) -> String {
+fn known(entries: &IdMap<ToolName, Entry>) -> String {
     let mut names: Vec<&str> = entries.keys().map(ToolName::as_str).collect();
     names.sort_unstable();
     names.join(", ")

@@ -4,13 +4,14 @@
 //! the actor; whatever holds CEL, or needs a payload, is judged on a blocking thread under a time
 //! limit, since CEL has no fuel.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use foreplan_core::{
     expr::{self, BindError},
     failure::{Failure, FailureKind},
     id::{RunId, StepId},
     input::{Readiness, Verdicts},
+    map::IdMap,
     payload::{Output, PayloadRef},
     plan::{CompiledPlan, StepKind},
 };
@@ -47,7 +48,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 pub(crate) struct Judged {
     pub(crate) verdicts: Verdicts,
-    pub(crate) inputs: HashMap<StepId, Arc<Value>>,
+    pub(crate) inputs: IdMap<StepId, Arc<Value>>,
 }
 
 impl Job {

@@ -9,10 +9,7 @@
 //! Killed at any await, it loses only what the journal does not have: an append that was not
 //! acknowledged, or actions that [`Run::outstanding`] and a takeover repeat.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use foreplan_bus::{Consumer, Receipt};
 use foreplan_core::{
@@ -21,6 +18,7 @@ use foreplan_core::{
     input::{
         AttemptReply, Command, CommandKind, Input, PlanReply, Proposal, ReplanReply, ReviewReply, Verdicts,
     },
+    map::IdMap,
     plan::Plan,
     run::{Rejection, Run},
     time::Timestamp,
@@ -54,7 +52,7 @@ pub(crate) enum RunMessage {
     /// From a person.
     Command(Box<Command>, RpcReplyPort<Result<(), CommandError>>),
     /// An input whose evaluation took place elsewhere, with the plan version that it was about.
-    Evaluated { version: u32, input: Box<Input>, inputs: HashMap<StepId, Arc<Value>>, receipt: Receipt },
+    Evaluated { version: u32, input: Box<Input>, inputs: IdMap<StepId, Arc<Value>>, receipt: Receipt },
     /// The run's time has come.
     Wake,
     /// Start nothing more.
@@ -81,12 +79,12 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     supervisor: ActorRef<Order>,
     /// Inputs that were bound when their steps were evaluated; lists for `for_each` steps.
-    pub(crate) inputs: HashMap<StepId, Arc<Value>>,
+    pub(crate) inputs: IdMap<StepId, Arc<Value>>,
     /// Compiled `output` schemas of the plan version in force.
-    pub(crate) schemas: HashMap<StepId, Arc<jsonschema::Validator>>,
+    pub(crate) schemas: IdMap<StepId, Arc<jsonschema::Validator>>,
     pub(crate) version: u32,
     /// Requests of steps that may have cost many workers.
-    pub(crate) suspects: HashMap<StepId, Arc<StepRequest>>,
+    pub(crate) suspects: IdMap<StepId, Arc<StepRequest>>,
     wake: Option<Timestamp>,
     /// Whether it was said that the run is idle.
     is_idle: bool,
@@ -107,10 +105,10 @@ impl Actor for RunActor {
             run: Arc::new(run),
             shared,
             supervisor,
-            inputs: HashMap::new(),
-            schemas: HashMap::new(),
+            inputs: IdMap::default(),
+            schemas: IdMap::default(),
             version,
-            suspects: HashMap::new(),
+            suspects: IdMap::default(),
             wake: None,
             is_idle: false,
             is_retiring: false,
@@ -305,7 +303,7 @@ impl State {
         let (me, version) = (me.clone(), self.version);
         tokio::task::spawn_blocking(move || {
             let input = Box::new(input(propose()));
-            let _ = me.cast(RunMessage::Evaluated { version, input, inputs: HashMap::new(), receipt });
+            let _ = me.cast(RunMessage::Evaluated { version, input, inputs: IdMap::default(), receipt });
         });
         Ok(())
     }

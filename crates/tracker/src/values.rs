@@ -1,12 +1,13 @@
 //! What a step's expressions can see: outputs of other steps, params, and the item of a `for_each`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use foreplan_core::{
     digest::Digest,
     expr::{Scope, StepValue},
     goal::RunSpec,
     id::StepId,
+    map::IdMap,
     payload::{Output, PayloadRef},
     run::{Found, Run},
 };
@@ -16,8 +17,8 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug)]
 pub(crate) struct Values {
     spec: Arc<RunSpec>,
-    steps: HashMap<StepId, Known>,
-    loaded: HashMap<Digest, Arc<Value>>,
+    steps: IdMap<StepId, Known>,
+    loaded: IdMap<Digest, Arc<Value>>,
     item: Option<(Value, u32)>,
 }
 
@@ -29,7 +30,7 @@ enum Known {
 
 impl Values {
     pub(crate) fn new(run: &Run) -> Self {
-        Self { spec: Arc::clone(run.spec()), steps: HashMap::new(), loaded: HashMap::new(), item: None }
+        Self { spec: Arc::clone(run.spec()), steps: IdMap::default(), loaded: IdMap::default(), item: None }
     }
 
     /// Adds what a reference to the step finds.

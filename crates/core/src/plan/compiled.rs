@@ -1,6 +1,6 @@
 //! A plan with its graph: what the state machine and the shell work on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -10,6 +10,7 @@ use crate::{
     expr::{self, Cel},
     finding::Finding,
     id::{RESERVED_STEP_IDS, StepId},
+    map::IdMap,
 };
 
 /// Findings that come with the nearest name.
@@ -21,7 +22,7 @@ pub struct CompiledPlan {
     plan: Arc<Plan>,
     digest: Digest,
     nodes: Vec<Node>,
-    index: HashMap<StepId, u32>,
+    index: IdMap<StepId, u32>,
     done_when: Option<Cel>,
 }
 
@@ -147,8 +148,9 @@ impl<'de> Deserialize<'de> for CompiledPlan {
     }
 }
 
-fn index_steps(plan: &Plan, findings: &mut Vec<Finding>) -> HashMap<StepId, u32> {
-    let mut index = HashMap::with_capacity(plan.steps.len());
+fn index_steps(plan: &Plan, findings: &mut Vec<Finding>) -> IdMap<StepId, u32> {
+    let mut index = IdMap::default();
+    index.reserve(plan.steps.len());
     for (at, step) in plan.steps.iter().enumerate() {
         if step.id.as_item().is_some() {
             findings.push(
@@ -174,7 +176,7 @@ fn index_steps(plan: &Plan, findings: &mut Vec<Finding>) -> HashMap<StepId, u32>
     index
 }
 
-fn node(step: &Step, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) -> Node {
+fn node(step: &Step, index: &IdMap<StepId, u32>, findings: &mut Vec<Finding>) -> Node {
     let mut node = Node::default();
     if step.kind().is_none() {
         findings.push(
@@ -217,7 +219,7 @@ fn node(step: &Step, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) 
     node
 }
 
-fn done_when(source: &str, index: &HashMap<StepId, u32>, findings: &mut Vec<Finding>) -> Option<Cel> {
+fn done_when(source: &str, index: &IdMap<StepId, u32>, findings: &mut Vec<Finding>) -> Option<Cel> {
     match expr::condition(source, "done_when", &["params"]) {
         Ok((cel, references)) => {
             for reference in references.iter().filter(|r| !index.contains_key(r.step.as_str())) {
@@ -232,7 +234,7 @@ fn done_when(source: &str, index: &HashMap<StepId, u32>, findings: &mut Vec<Find
     }
 }
 
-fn unknown_step(field: &str, name: &str, index: &HashMap<StepId, u32>, before: usize) -> Finding {
+fn unknown_step(field: &str, name: &str, index: &IdMap<StepId, u32>, before: usize) -> Finding {
     // Beyond the first few findings nobody reads a hint, and each costs a look at every step.
     let candidates = index.keys().take(if before < HINTS_MAX { usize::MAX } else { 0 });
     let nearest = candidates

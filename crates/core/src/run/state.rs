@@ -18,6 +18,7 @@ use crate::{
     goal::RunSpec,
     id::{RunId, StepId},
     input::{Asker, PlanAnswer},
+    map::IdMap,
     payload::Output,
     plan::CompiledPlan,
     review::ReviewOutcome,
@@ -50,7 +51,7 @@ pub struct Run {
     /// By position in the plan in force; items of `for_each` steps follow.
     pub(super) steps: Vec<StepRun>,
     /// Positions of items.
-    pub(super) items: HashMap<StepId, u32>,
+    pub(super) items: IdMap<StepId, u32>,
     /// Steps whose dependencies are done and of which the shell has not said whether they can start.
     pub(super) evaluating: BTreeSet<u32>,
     /// Those that joined `evaluating` since the last entry. Empty between entries.
@@ -125,7 +126,7 @@ impl Run {
             proposals: 0,
             versions: Vec::new(),
             steps: Vec::new(),
-            items: HashMap::new(),
+            items: IdMap::default(),
             evaluating: BTreeSet::new(),
             fresh: Vec::new(),
             queue: VecDeque::new(),

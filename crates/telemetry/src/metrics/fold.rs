@@ -1,10 +1,11 @@
 //! Journals as metrics: each entry counted once, whoever tells of it and how often.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use foreplan_core::{
     event::{Entry, Event},
     id::{RunId, StepId},
+    map::IdMap,
     time::Timestamp,
 };
 
@@ -18,7 +19,7 @@ const ENDED_MAX: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
     metrics: Metrics,
-    runs: HashMap<RunId, Watched>,
+    runs: IdMap<RunId, Watched>,
     ended: VecDeque<RunId>,
 }
 
@@ -27,7 +28,7 @@ pub struct Fold {
 struct Watched {
     next: u64,
     /// Since when steps wait for room.
-    waiting: HashMap<StepId, Timestamp>,
+    waiting: IdMap<StepId, Timestamp>,
 }
 
 /// Entries were missed: they must be counted first.
@@ -44,7 +45,7 @@ impl Fold {
     ///
     /// A [`Gap`] if entries before it were missed; nothing is counted then.
     pub fn observe(&mut self, run: RunId, entry: &Entry) -> Result<(), Gap> {
-        let fresh = || Watched { next: entry.seq, waiting: HashMap::new() };
+        let fresh = || Watched { next: entry.seq, waiting: IdMap::default() };
         let watched = self.runs.entry(run).or_insert_with(fresh);
         if entry.seq < watched.next {
             return Ok(());

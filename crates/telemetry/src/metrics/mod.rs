@@ -151,8 +151,11 @@ impl Metrics {
 
     /// Adds to a value.
     pub fn add(&mut self, metric: Metric, label: &str, more: u64) {
-        let value = self.values.entry(metric).or_default().entry(label.to_owned()).or_default();
-        *value = value.saturating_add(more);
+        let values = self.values.entry(metric).or_default();
+        match values.get_mut(label) {
+            Some(value) => *value = value.saturating_add(more),
+            None => drop(values.insert(label.to_owned(), more)),
+        }
     }
 
     /// Sets a value.
