@@ -1,7 +1,9 @@
 //! Why a model did not answer.
 
-use foreplan_core::call::Tokens;
-use foreplan_core::failure::{EffectState, Failure, FailureKind};
+use foreplan_core::{
+    call::Tokens,
+    failure::{EffectState, Failure, FailureKind},
+};
 
 /// Why a model did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

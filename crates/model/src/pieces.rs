@@ -203,7 +203,8 @@ impl Seen {
 
 /// Tokens in Anthropic's words: what is read from its cache or written to it is counted apart.
 fn tokens_of_anthropic(usage: &Value) -> Tokens {
-    let count = |name: &str| usage[name].as_u64().unwrap_or(0);
+    // What no model can count counts as nothing, as in whole answers.
+    let count = |name: &str| usage[name].as_i64().and_then(|n| u32::try_from(n).ok()).map_or(0, u64::from);
     let cached = count("cache_read_input_tokens");
     Tokens {
         input: count("input_tokens") + count("cache_creation_input_tokens") + cached,
@@ -306,6 +307,18 @@ mod tests {
             let error = pieces.seen().error.clone().unwrap_or_default();
             let fault = crate::fault::Fault::of_event(&error, None);
             assert!(fault.transient && fault.message.contains("it says: m"), "{form:?}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_none() {
+        for odd in [json!(u64::MAX), json!(-1), json!("7"), json!(1.5), Value::Null] {
+            let usage = json!({"input_tokens": odd, "cache_read_input_tokens": 3, "output_tokens": odd});
+            assert_eq!(
+                tokens_of_anthropic(&usage),
+                Tokens { input: 3, cached: 3, ..Tokens::default() },
+                "{odd}"
+            );
         }
     }
 

@@ -153,7 +153,9 @@ impl Shards {
 impl Shared {
     /// Serves a shard: first what waits, then the runs that are under way.
     async fn serve(self: Arc<Self>, shard: u8, leave: CancellationToken) {
+        let mut connected = self.bus.connection.made();
         let (queue, runs) = loop {
+            connected.mark_unchanged();
             match self.opened(shard).await {
                 Ok(opened) => break opened,
                 Err(error) => tracing::warn!(shard, %error, "the shard cannot be served yet"),
@@ -166,7 +168,7 @@ impl Shared {
         for run in &runs {
             self.desk.attend(*run);
         }
-        let reader = self.tasks.spawn(Arc::clone(&self).read(shard, queue.clone(), leave.clone()));
+        let reader = self.tasks.spawn(Arc::clone(&self).read(shard, queue.clone(), connected, leave.clone()));
         tokio::select! {
             () = leave.cancelled() => {}
             () = worked_off(queue) => {
@@ -198,24 +200,32 @@ impl Shared {
 
     /// Reads a shard's queue. A server that comes back may have forgotten the queue; then it is made again,
     /// and delivers whatever nobody acknowledged.
-    async fn read(self: Arc<Self>, shard: u8, mut queue: PullConsumer, leave: CancellationToken) {
-        let mut connected = self.bus.connection.made();
-        connected.mark_unchanged();
-        loop {
-            let is_there = self.read_batch(&queue, &mut connected, &leave).await;
-            if leave.is_cancelled() {
-                return;
-            }
-            if is_there {
+    async fn read(
+        self: Arc<Self>,
+        shard: u8,
+        mut queue: PullConsumer,
+        mut connected: watch::Receiver<u64>,
+        leave: CancellationToken,
+    ) {
+        while !leave.is_cancelled() {
+            if self.read_batch(&queue, &mut connected, &leave).await {
                 continue;
             }
+            queue = tokio::select! {
+                () = leave.cancelled() => return,
+                found = self.found_again(shard) => found,
+            };
+        }
+    }
+
+    /// Returns a shard's queue, made again if need be, as soon as the server can say that it is there.
+    async fn found_again(&self, shard: u8) -> PullConsumer {
+        loop {
             match self.bus.connection.shard_consumer(&self.commands, shard).await {
-                Ok(found) => queue = found,
-                Err(error) => {
-                    tracing::debug!(shard, %error, "a shard's queue was not found again");
-                    tokio::time::sleep(DRAIN_LOOK).await;
-                }
+                Ok(found) => return found,
+                Err(error) => tracing::debug!(shard, %error, "a shard's queue was not found again"),
             }
+            tokio::time::sleep(DRAIN_LOOK).await;
         }
     }
 
