@@ -1,7 +1,8 @@
-//! The journal in SQLite: one file, one thread that writes, a few connections that read.
+//! The journal in SQLite: one file, one connection that writes, a few that read.
 //!
 //! ```text
-//!  append ──▶ queue ──▶ writer ── begin, every queued entry, commit ──▶ answers
+//!  append, alone ── begin, the entry, commit
+//!  append ──▶ queue ──▶ thread ── begin, every queued entry, commit ──▶ answers
 //!  read, list, find ──▶ readers, each on a blocking thread
 //! ```
 //!

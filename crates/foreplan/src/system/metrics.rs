@@ -56,7 +56,7 @@ impl Counted {
         let records = self.journal.list(RunFilter::default()).await?;
         let mut metrics = {
             let mut fold = self.fold.lock();
-            let mut metrics = fold.metrics().clone();
+            let mut metrics = fold.metrics();
             metrics.set(QUEUE_AGE, "", fold.queue_age(now).as_secs());
             metrics.set(JOURNAL_LAG, "", 0);
             let mut lost = HashSet::new();

@@ -11,11 +11,12 @@ use crate::Error;
 pub(super) const VERSION: u32 = 1;
 
 /// How long a write waits for another process: far longer than any transaction takes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages of the write-ahead log before it is copied back: 32 MiB, so that under load copying costs
-/// little beside committing.
-const CHECKPOINT_PAGES: u32 = 8192;
+/// Pages of the write-ahead log before it is copied back: 2 MiB. A log that has been copied back is written
+/// over, which a disk confirms in half the time that a growing file takes
+/// (`docs/decisions/0021-a-lone-entry-is-committed-where-it-is-made.md`).
+const CHECKPOINT_PAGES: u32 = 512;
 
 /// Memory for pages, in KiB: the index of 10,000 open runs and the ends of their entries.
 const CACHE_KIB: i32 = 32 * 1024;

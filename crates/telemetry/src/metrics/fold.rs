@@ -9,7 +9,7 @@ use foreplan_core::{
     time::Timestamp,
 };
 
-use super::{Metrics, WAIT, WAITED};
+use super::{Metrics, often::Often};
 
 /// Ended runs whose last entries are known: what is told twice, or late, is about one that has just ended.
 const ENDED_MAX: usize = 10_000;
@@ -18,6 +18,7 @@ const ENDED_MAX: usize = 10_000;
 /// counted by another process.
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
+    often: Often,
     metrics: Metrics,
     runs: IdMap<RunId, Watched>,
     ended: VecDeque<RunId>,
@@ -63,8 +64,7 @@ impl Fold {
                 Event::AttemptStarted { step, .. } => {
                     let since = watched.waiting.remove(step).unwrap_or(entry.at);
                     let waited = entry.at.since(since).as_millis();
-                    self.metrics.add(WAIT, "", u64::try_from(waited).unwrap_or(u64::MAX));
-                    self.metrics.add(WAITED, "", 1);
+                    self.often.waited(u64::try_from(waited).unwrap_or(u64::MAX));
                 }
                 Event::StepSkipped { step, .. } | Event::StepFailed { step, .. } => {
                     watched.waiting.remove(step);
@@ -77,6 +77,7 @@ impl Fold {
                 _ => {}
             }
         }
+        self.often.observe(entry);
         self.metrics.observe(entry);
         if is_over {
             watched.waiting.clear();
@@ -92,8 +93,10 @@ impl Fold {
 
     /// Returns what was counted.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = self.metrics.clone();
+        self.often.tell(&mut metrics);
+        metrics
     }
 
     /// Returns how long the step has waited that waits for room the longest.
@@ -117,10 +120,16 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use foreplan_core::{event::VERSION, input::Input};
+    use foreplan_core::{
+        budget::Usage,
+        event::VERSION,
+        failure::{Failure, FailureKind, UNSERVED},
+        input::{Input, ReviewReply, Verdicts},
+        review::ReviewOutcome,
+    };
 
     use super::*;
-    use crate::metrics::{ENDED, REPLANS};
+    use crate::metrics::{CALLS, ENDED, REPLANS, TOKENS, WAIT, WAITED};
 
     fn entry(seq: u64, at: i64, events: Vec<Event>) -> Entry {
         Entry { v: VERSION, seq, at: Timestamp(at), cause: Input::Wake, events }
@@ -142,6 +151,26 @@ mod tests {
         assert_eq!(fold.observe(run, &entry(5, 0, vec![Event::RunSucceeded])), Ok(()));
         assert_eq!(fold.observe(run, &entry(5, 0, vec![Event::RunSucceeded])), Ok(()));
         assert_eq!((fold.metrics().get(ENDED, "succeeded"), fold.next(run)), (1, Some(6)));
+    }
+
+    #[test]
+    fn what_a_reviewer_used_is_counted_too() {
+        let usage = Usage { model_calls: 1, tool_calls: 2, input_tokens: 30, ..Usage::default() };
+        let review = ReviewReply {
+            review: 1,
+            by: "m".to_owned(),
+            outcome: ReviewOutcome::Failed(Failure::new(FailureKind::Unserved, UNSERVED, "nobody")),
+            usage,
+            calls: Vec::new(),
+            verdicts: Verdicts::default(),
+        };
+        let mut fold = Fold::default();
+        let cause = Input::Reviewed(review);
+        let entry = Entry { v: VERSION, seq: 0, at: Timestamp(0), cause, events: Vec::new() };
+        fold.observe(RunId(uuid::Uuid::from_u128(1)), &entry).unwrap();
+        let metrics = fold.metrics();
+        let used = [(CALLS, "model"), (CALLS, "tool"), (TOKENS, "input"), (TOKENS, "output")];
+        assert_eq!(used.map(|(metric, label)| metrics.get(metric, label)), [1, 2, 30, 0]);
     }
 
     #[test]

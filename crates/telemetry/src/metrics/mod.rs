@@ -3,6 +3,7 @@
 //! Counters follow from entries alone: [`Fold`] counts each once. Gauges are taken when somebody looks.
 
 mod fold;
+mod often;
 mod otlp;
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -100,12 +101,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts what an entry says. An entry that is counted twice counts twice.
+    /// Counts what few entries say. An entry that is counted twice counts twice.
     fn observe(&mut self, entry: &Entry) {
-        self.used(&entry.cause);
         for event in &entry.events {
             match event {
-                Event::AttemptSucceeded { .. } => self.add(ATTEMPTS, "succeeded", 1),
                 Event::AttemptFailed { failure, .. } => {
                     let failure = failure.as_ref().or_else(|| failure_of(&entry.cause));
                     self.add(ATTEMPTS, failure.map_or("unknown", |f| f.kind.as_str()), 1);
@@ -124,20 +123,6 @@ impl Metrics {
                 _ => {}
             }
         }
-    }
-
-    fn used(&mut self, cause: &Input) {
-        let usage = match cause {
-            Input::Planned(reply) => reply.usage,
-            Input::Result(reply) => reply.usage,
-            Input::Replanned(reply) => reply.usage,
-            _ => return,
-        };
-        self.add(CALLS, "model", u64::from(usage.model_calls));
-        self.add(CALLS, "tool", u64::from(usage.tool_calls));
-        self.add(TOKENS, "input", usage.input_tokens);
-        self.add(TOKENS, "output", usage.output_tokens);
-        self.add(COST, "", usage.cost_microusd);
     }
 
     /// Takes what the exporter of traces says of its sinks.
