@@ -18,6 +18,7 @@ mod children;
 mod context;
 mod fork;
 mod handle;
+mod inbox;
 mod judge;
 mod news;
 mod outcome;
@@ -27,6 +28,7 @@ mod run_actor;
 mod shared;
 mod supervisor;
 mod timers;
+mod unrecorded;
 mod values;
 mod working;
 

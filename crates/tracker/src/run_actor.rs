@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use foreplan_bus::{Consumer, Receipt};
+use foreplan_bus::Receipt;
 use foreplan_core::{
     action::Action,
     id::StepId,
@@ -23,7 +23,7 @@ use foreplan_core::{
     run::{Rejection, Run},
     time::Timestamp,
 };
-use foreplan_protocol::{Message, PermitRequest, PlanOutcome, Reply, StepRequest, Subject};
+use foreplan_protocol::{Message, PermitRequest, PlanOutcome, Reply, StepRequest};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_json::Value;
 
@@ -35,6 +35,7 @@ use crate::{
     proposal::{self, STEPS_CHECKED_INLINE},
     shared::Shared,
     supervisor::Order,
+    unrecorded::Unrecorded,
     working::forget_verdicts,
 };
 
@@ -55,6 +56,8 @@ pub(crate) enum RunMessage {
     Evaluated { version: u32, input: Box<Input>, inputs: IdMap<StepId, Arc<Value>>, receipt: Receipt },
     /// The run's time has come.
     Wake,
+    /// The journal may be writable again.
+    Again,
     /// Start nothing more.
     Hold,
     /// Say how many attempts are in flight.
@@ -85,6 +88,10 @@ pub(crate) struct State {
     pub(crate) version: u32,
     /// Requests of steps that may have cost many workers.
     pub(crate) suspects: IdMap<StepId, Arc<StepRequest>>,
+    /// What waits until the journal can be written again.
+    pub(crate) unrecorded: Option<Unrecorded>,
+    /// Whether the journal did not take the last entry.
+    is_stuck: bool,
     wake: Option<Timestamp>,
     /// Whether it was said that the run is idle.
     is_idle: bool,
@@ -109,6 +116,8 @@ impl Actor for RunActor {
             schemas: IdMap::default(),
             version,
             suspects: IdMap::default(),
+            unrecorded: None,
+            is_stuck: false,
             wake: None,
             is_idle: false,
             is_retiring: false,
@@ -122,44 +131,13 @@ impl Actor for RunActor {
         message: RunMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            RunMessage::Begin(actions) => state.go_on(&me, VecDeque::new(), actions).await?,
-            RunMessage::Takeover(by) => {
-                Arc::make_mut(&mut state.run).unhold();
-                state.take(&me, Input::Takeover { by }).await?;
-                state.ask_children();
-            }
-            RunMessage::GoOn => {
-                state.unhold(&me).await?;
-                state.say_again();
-            }
-            RunMessage::Bus(message, receipt) => state.message(&me, message, receipt).await?,
-            RunMessage::Command(command, reply) => state.command(&me, *command, reply).await?,
-            RunMessage::Evaluated { version, input, inputs, receipt } => {
-                let mut input = *input;
-                if version == state.version {
-                    state.inputs.extend(inputs);
-                } else {
-                    forget_verdicts(&mut input);
-                }
-                state.take(&me, input).await?;
-                receipt.settle();
-            }
-            RunMessage::Wake => {
-                state.wake = None;
-                state.take(&me, Input::Wake).await?;
-            }
-            RunMessage::Hold => Arc::make_mut(&mut state.run).hold(),
-            RunMessage::InFlight(reply) => drop(reply.send(state.run.in_flight())),
-            RunMessage::Retire => {
-                if state.run.is_idle() {
-                    me.stop(None);
-                } else {
-                    state.is_retiring = false;
-                    let _ = state.supervisor.cast(Order::Unretire(state.run.id()));
-                }
-                return Ok(());
-            }
+        let Some(message) = state.unless_unrecorded(message) else { return Ok(()) };
+        let is_retiring = matches!(message, RunMessage::Retire);
+        if let Err(error) = state.receive(&me, message).await {
+            state.set_back(&me, error).await?;
+        }
+        if is_retiring {
+            return Ok(());
         }
         state.rest();
         state.tell().await;
@@ -168,10 +146,59 @@ impl Actor for RunActor {
 }
 
 impl State {
+    async fn receive(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        message: RunMessage,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RunMessage::Begin(actions) => self.go_on(me, VecDeque::new(), actions).await?,
+            RunMessage::Takeover(by) => {
+                Arc::make_mut(&mut self.run).unhold();
+                self.take(me, Input::Takeover { by }).await?;
+                self.ask_children();
+            }
+            RunMessage::GoOn => {
+                self.unhold(me).await?;
+                self.say_again();
+            }
+            RunMessage::Bus(message, receipt) => self.message(me, message, receipt).await?,
+            RunMessage::Command(command, reply) => self.command(me, *command, reply).await?,
+            RunMessage::Evaluated { version, input, inputs, receipt } => {
+                let mut input = *input;
+                if version == self.version {
+                    self.inputs.extend(inputs);
+                } else {
+                    forget_verdicts(&mut input);
+                }
+                self.take_and_settle(me, input, receipt).await?;
+            }
+            RunMessage::Wake => {
+                self.wake = None;
+                self.take(me, Input::Wake).await?;
+            }
+            RunMessage::Again => self.record_again(me).await?,
+            RunMessage::Hold => Arc::make_mut(&mut self.run).hold(),
+            RunMessage::InFlight(reply) => drop(reply.send(self.run.in_flight())),
+            RunMessage::Retire => self.retire(me),
+        }
+        Ok(())
+    }
+
+    /// Stops, unless something has come up.
+    fn retire(&mut self, me: &ActorRef<RunMessage>) {
+        if self.is_idle() {
+            me.stop(None);
+        } else {
+            self.is_retiring = false;
+            let _ = self.supervisor.cast(Order::Unretire(self.run.id()));
+        }
+    }
+
     /// Sets the timer, and asks to be dropped from memory if nothing can happen by itself.
     fn rest(&mut self) {
         let next = self.run.next_wake();
-        let is_idle = self.run.is_idle();
+        let is_idle = self.is_idle();
         if self.is_idle && !is_idle {
             self.shared.standings.set(self.run.id(), Standing::Active);
         }
@@ -375,7 +402,11 @@ impl State {
     }
 
     /// Takes an input that cannot be sent back: a rejection is a late message.
-    async fn take(&mut self, me: &ActorRef<RunMessage>, input: Input) -> Result<(), ActorProcessingErr> {
+    pub(crate) async fn take(
+        &mut self,
+        me: &ActorRef<RunMessage>,
+        input: Input,
+    ) -> Result<(), ActorProcessingErr> {
         if let Err(rejection) = self.decide(me, input).await? {
             tracing::debug!(run = %self.run.id(), %rejection, "an input came too late");
         }
@@ -418,9 +449,16 @@ impl State {
                 self.shared.journal.append(self.run.id(), Arc::clone(&entry), progress(&self.run)).await;
             if let Err(error) = appended {
                 let lost = matches!(error, foreplan_journal::Error::Conflict { .. });
+                if !lost {
+                    self.keep(&entry.cause);
+                }
                 let why = error.to_string();
                 self.shared.standings.set(self.run.id(), Standing::Stuck { why, lost });
+                self.is_stuck = true;
                 return Err(error.into());
+            }
+            if std::mem::take(&mut self.is_stuck) {
+                self.shared.standings.set(self.run.id(), Standing::Active);
             }
             if self.version != self.run.plan_version() {
                 self.version = self.run.plan_version();
@@ -434,7 +472,7 @@ impl State {
     }
 
     /// Performs actions, and decides about what they lead to at once.
-    async fn go_on(
+    pub(crate) async fn go_on(
         &mut self,
         me: &ActorRef<RunMessage>,
         mut inputs: VecDeque<Input>,
@@ -459,23 +497,5 @@ impl State {
                 actions.extend(more);
             }
         }
-    }
-}
-
-/// Where the bus puts messages for the run.
-pub(crate) struct Inbox {
-    pub(crate) actor: ActorRef<RunMessage>,
-    pub(crate) subject: Subject,
-}
-
-impl Consumer for Inbox {
-    fn deliver(&self, message: Message) -> Result<(), foreplan_bus::Error> {
-        self.accept(message, Receipt::none())
-    }
-
-    fn accept(&self, message: Message, receipt: Receipt) -> Result<(), foreplan_bus::Error> {
-        self.actor
-            .cast(RunMessage::Bus(message, receipt))
-            .map_err(|_| foreplan_bus::Error::Gone(self.subject.to_string()))
     }
 }

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
-    time::Duration,
 };
 
 use foreplan_bus::{Consumer, Receipt};
@@ -21,17 +20,15 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, Supervi
 
 use crate::{
     handle::{CommandError, Standing, TrackerHandle},
-    run_actor::{Inbox, RunActor, RunMessage, Start},
+    inbox::Inbox,
+    run_actor::{RunActor, RunMessage, Start},
     shared::{Deps, Shared},
     timers::keep_time,
+    unrecorded::JOURNAL_PAUSE,
 };
 
 /// An actor that died this often is not started again: folding the same journal would end the same.
 const RESTARTS_MAX: u32 = 3;
-
-/// How long a run rests whose journal could not be used: a server that starts again takes about as
-/// long, and a tracker that lost its runs has forgotten them by then.
-const JOURNAL_PAUSE: Duration = Duration::from_secs(3);
 
 /// What the supervisor is asked to do.
 #[expect(clippy::large_enum_variant, reason = "orders are few")]
@@ -229,7 +226,7 @@ impl Actor for Supervisor {
             SupervisionEvent::ActorFailed(actor, error) => {
                 let Some(run) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
                 tracing::error!(%run, %error, "the run's actor died");
-                state.died(&me, run, &error.to_string());
+                state.died(&me, run, &error);
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
@@ -418,29 +415,29 @@ impl State {
     }
 
     /// Folds a run again whose actor died: of a bug at once, of its journal after a while.
-    fn died(&mut self, me: &ActorRef<Order>, run: RunId, why: &str) {
+    fn died(&mut self, me: &ActorRef<Order>, run: RunId, error: &ActorProcessingErr) {
         self.shared.bus.leave(&Subject::Tracker(run));
         let waiting = match self.runs.remove(&run) {
             Some(Slot::Retiring(_, waiting) | Slot::Folding(waiting)) => waiting,
             Some(Slot::Active(_)) | None => Vec::new(),
         };
-        let standing = self.shared.standings.watch(run).borrow().clone();
+        let stuck = error.downcast_ref::<foreplan_journal::Error>();
+        let is_lost = matches!(stuck, Some(foreplan_journal::Error::Conflict { .. }));
         let is_shared = self.shared.is_shared.load(std::sync::atomic::Ordering::Relaxed);
-        if let Standing::Stuck { lost, .. } = &standing
-            && (!*lost || is_shared)
-        {
+        if stuck.is_some() && (!is_lost || is_shared) {
             self.try_again(me, run);
         }
         let restarts = self.restarts.entry(run).or_default();
-        *restarts += 1;
-        if matches!(standing, Standing::Stuck { .. }) || *restarts > RESTARTS_MAX {
+        *restarts += u32::from(stuck.is_none());
+        if stuck.is_some() || *restarts > RESTARTS_MAX {
+            let why = error.to_string();
             for message in waiting {
                 if let RunMessage::Command(_, reply) = message {
-                    let _ = reply.send(Err(CommandError::Rejected(Rejection::NotNow(why.to_owned()))));
+                    let _ = reply.send(Err(CommandError::Rejected(Rejection::NotNow(why.clone()))));
                 }
             }
-            if !matches!(standing, Standing::Stuck { .. }) {
-                self.shared.standings.set(run, Standing::Stuck { why: why.to_owned(), lost: false });
+            if stuck.is_none() {
+                self.shared.standings.set(run, Standing::Stuck { why, lost: false });
             }
             return;
         }
