@@ -91,7 +91,7 @@ pub(crate) struct State {
     /// What waits until the journal can be written again.
     pub(crate) unrecorded: Option<Unrecorded>,
     /// Whether the journal did not take the last entry.
-    is_stuck: bool,
+    pub(crate) is_stuck: bool,
     wake: Option<Timestamp>,
     /// Whether it was said that the run is idle.
     is_idle: bool,
@@ -179,7 +179,7 @@ impl State {
             }
             RunMessage::Again => self.record_again(me).await?,
             RunMessage::Hold => Arc::make_mut(&mut self.run).hold(),
-            RunMessage::InFlight(reply) => drop(reply.send(self.run.in_flight())),
+            RunMessage::InFlight(reply) => drop(reply.send(self.in_flight())),
             RunMessage::Retire => self.retire(me),
         }
         Ok(())
@@ -448,13 +448,7 @@ impl State {
             let appended =
                 self.shared.journal.append(self.run.id(), Arc::clone(&entry), progress(&self.run)).await;
             if let Err(error) = appended {
-                let lost = matches!(error, foreplan_journal::Error::Conflict { .. });
-                if !lost {
-                    self.keep(&entry.cause);
-                }
-                let why = error.to_string();
-                self.shared.standings.set(self.run.id(), Standing::Stuck { why, lost });
-                self.is_stuck = true;
+                self.refused(&entry.cause, &error);
                 return Err(error.into());
             }
             if std::mem::take(&mut self.is_stuck) {

@@ -7,9 +7,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use foreplan_bus::Receipt;
 use foreplan_core::{action::Action, input::Input, map::IdMap, run::Run};
+use foreplan_journal::Error;
 use ractor::{ActorProcessingErr, ActorRef};
 
-use crate::run_actor::{RunMessage, State};
+use crate::{
+    handle::Standing,
+    run_actor::{RunMessage, State},
+};
 
 /// How long a run rests whose journal could not be used: a server that starts again takes about as
 /// long, and a tracker that lost its runs has forgotten them by then.
@@ -25,8 +29,20 @@ pub(crate) struct Unrecorded {
 }
 
 impl State {
-    /// Notes that an input was not recorded, and keeps it if nobody would send it again.
-    pub(crate) fn keep(&mut self, input: &Input) {
+    /// Notes that the journal did not take an input.
+    pub(crate) fn refused(&mut self, input: &Input, error: &Error) {
+        let lost = matches!(error, Error::Conflict { .. });
+        if lost {
+            self.unrecorded = None;
+        } else {
+            self.keep(input);
+        }
+        self.is_stuck = true;
+        self.shared.standings.set(self.run.id(), Standing::Stuck { why: error.to_string(), lost });
+    }
+
+    /// Keeps an input if nobody would send it again.
+    fn keep(&mut self, input: &Input) {
         let version = self.version;
         let unrecorded = self.unrecorded.get_or_insert_default();
         match input {
@@ -99,6 +115,11 @@ impl State {
         actions.retain(|action| matches!(action, Action::Evaluate { .. }));
         self.go_on(me, VecDeque::new(), actions).await?;
         self.take(me, Input::Wake).await
+    }
+
+    /// Returns how many attempts are in flight whose results can be recorded.
+    pub(crate) fn in_flight(&self) -> u32 {
+        if self.unrecorded.is_some() { 0 } else { self.run.in_flight() }
     }
 
     /// Returns whether nothing happens by itself.
