@@ -317,7 +317,9 @@ mod tests {
         let other = schema::open_writer(&dir.path().join("journal.db"), &Options::default()).unwrap();
         other.execute_batch("begin immediate").unwrap();
         let mut noted = Box::pin(note(&writer));
+        let began = Instant::now();
         assert!((&mut noted).now_or_never().is_none());
+        assert!(began.elapsed() < schema::BUSY_TIMEOUT / 2);
         other.execute_batch("commit").unwrap();
         assert_eq!(noted.await.unwrap().as_deref(), Some("foreplan-journal"));
     }
