@@ -40,7 +40,7 @@ struct Back {
 }
 
 /// Returns two tools that need nothing of each other, and how often they are called.
-fn pages(effect: Effect) -> ([Tool; 2], Arc<AtomicUsize>) {
+fn pages() -> ([Tool; 2], Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let page = |calls: &AtomicUsize| {
         calls.fetch_add(1, Ordering::Relaxed);
@@ -48,11 +48,11 @@ fn pages(effect: Effect) -> ([Tool; 2], Arc<AtomicUsize>) {
     };
     let (front, back) = (Arc::clone(&calls), Arc::clone(&calls));
     let tools = [
-        Tool::function("write_front", "Write the front page", effect, move |_: Nothing| {
+        Tool::function("write_front", "Write the front page", Effect::Idempotent, move |_: Nothing| {
             let front = page(&front);
             async { Ok::<_, Failure>(Front { front }) }
         }),
-        Tool::function("write_back", "Write the back page", effect, move |_: Nothing| {
+        Tool::function("write_back", "Write the back page", Effect::Idempotent, move |_: Nothing| {
             let back = page(&back);
             async { Ok::<_, Failure>(Back { back }) }
         }),
@@ -68,7 +68,7 @@ async fn open(store: &Store) -> Vec<RunRecord> {
 async fn a_run_that_found_the_store_full_goes_on_by_itself_and_loses_no_result() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Options { page_limit: Some(PAGES), ..Options::default() }).unwrap();
-    let (tools, calls) = pages(Effect::Idempotent);
+    let (tools, calls) = pages();
     let builder = System::builder().tools(tools).produce(["front", "back"]);
     let system = builder.store(store.clone()).build().await.unwrap();
     let mut runs = 1;

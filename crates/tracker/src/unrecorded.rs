@@ -82,7 +82,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// The error, if it is about something else, or the journal cannot be read either.
+    /// The error, if the journal took the entry all the same, so that what follows from it is still to be asked
+    /// for; if it cannot be read either; or if this is about something else.
     pub(crate) async fn set_back(
         &mut self,
         me: &ActorRef<RunMessage>,
@@ -91,7 +92,7 @@ impl State {
         let Some(unrecorded) = &mut self.unrecorded else { return Err(error) };
         let Ok(entries) = self.shared.journal.read(self.run.id(), 0).await else { return Err(error) };
         let folded = Run::replay(self.run.id(), entries.iter().map(AsRef::as_ref));
-        let Some(mut run) = folded else { return Err(error) };
+        let Some(mut run) = folded.filter(|folded| folded.seq() < self.run.seq()) else { return Err(error) };
         tracing::warn!(run = %self.run.id(), %error, "the run waits until its journal can be written");
         if self.run.is_held() {
             run.hold();

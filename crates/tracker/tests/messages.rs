@@ -101,6 +101,18 @@ async fn a_replanner_that_answers_twice_or_to_another_request_is_heard_once() {
 }
 
 #[tokio::test]
+async fn what_follows_from_an_entry_that_was_taken_and_denied_is_asked_for_all_the_same() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    f.journal.doubt_once();
+    assert!(!f.reply(failed("a", 1)).await);
+    let basis = f.asked_to_replan().await.basis;
+    assert!(f.reply(replan_reply(basis, ReplanDecision::Retry)).await);
+    assert_eq!(f.asked_for_step().await.attempt, 2);
+}
+
+#[tokio::test]
 async fn a_message_for_another_agent_is_settled_and_changes_nothing() {
     let mut f = Fixture::new().await;
     let request = f.asked_for_plan().await;

@@ -94,7 +94,7 @@ impl Writer {
         let is_alone = queue.capacity() == queue.max_capacity();
         let queued = if is_alone { self.pen.write_at_once(job(reply)) } else { Some(job(reply)) };
         if let Some(job) = queued {
-            queue.send(job).await.map_err(|_| gone())?;
+            self.enqueue(job).await?;
         }
         answer.await.map_err(|_| gone())?
     }
@@ -107,8 +107,12 @@ impl Writer {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let work = Work { doing, work: Some(work), result: None, reply };
-        self.queue()?.send(Box::new(work)).await.map_err(|_| gone())?;
+        self.enqueue(Box::new(work)).await?;
         answer.await.map_err(|_| gone())?
+    }
+
+    async fn enqueue(&self, job: Box<dyn Job>) -> Result<(), Error> {
+        self.queue()?.send(job).await.map_err(|_| gone())
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Job>>, Error> {

@@ -1,6 +1,12 @@
 //! A tracker whose other agents are played by the test.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use foreplan_bus::{Bus as _, Error, MemoryBus, Receipt};
 use foreplan_core::{
@@ -17,12 +23,15 @@ use foreplan_core::{
     time::Timestamp,
     tool::Inventory,
 };
-use foreplan_journal::{Journal as _, MemoryJournal, MemoryPayloads};
+use foreplan_journal::{
+    Error as JournalError, Journal, MemoryJournal, MemoryPayloads, NewRun, Progress, RunFilter, RunRecord,
+};
 use foreplan_protocol::{
     Message, PermitRequest, PlanOutcome, PlanRequest, ReplanRequest, Reply, StepRequest, Subject,
 };
 use foreplan_testkit::{Ids, TestClock};
 use foreplan_tracker::{Deps, SubmitError, TrackerHandle, spawn};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -32,12 +41,60 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A tracker, and the requests that it makes.
 pub(crate) struct Fixture {
     pub(crate) bus: Arc<MemoryBus>,
-    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) journal: Arc<Doubtful>,
     pub(crate) tracker: TrackerHandle,
     pub(crate) requests: mpsc::UnboundedReceiver<Message>,
     pub(crate) clock: TestClock,
     pub(crate) ids: Ids,
     pub(crate) run: RunId,
+}
+
+/// A journal that can take an entry and say that it did not.
+pub(crate) struct Doubtful {
+    kept: MemoryJournal,
+    doubts: AtomicBool,
+}
+
+impl Doubtful {
+    /// Denies the next entry.
+    pub(crate) fn doubt_once(&self) {
+        self.doubts.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Journal for Doubtful {
+    fn create(
+        &self,
+        run: NewRun,
+        entry: Arc<Entry>,
+        row: Progress,
+    ) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.kept.create(run, entry, row)
+    }
+
+    fn append(
+        &self,
+        run: RunId,
+        entry: Arc<Entry>,
+        row: Progress,
+    ) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(async move {
+            self.kept.append(run, entry, row).await?;
+            if self.doubts.swap(false, Ordering::Relaxed) { Err(JournalError::Busy) } else { Ok(()) }
+        })
+    }
+
+    fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, JournalError>> {
+        self.kept.read(run, from)
+    }
+
+    fn find(&self, run: RunId) -> BoxFuture<'_, Result<Option<RunRecord>, JournalError>> {
+        self.kept.find(run)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRecord>, JournalError>> {
+        self.kept.list(filter)
+    }
 }
 
 impl Fixture {
@@ -58,7 +115,8 @@ impl Fixture {
             bus.serve(subject, Box::new(queue));
         }
         let payloads = Arc::new(MemoryPayloads::default());
-        let journal = Arc::new(MemoryJournal::new(Arc::clone(&payloads)));
+        let kept = MemoryJournal::new(Arc::clone(&payloads));
+        let journal = Arc::new(Doubtful { kept, doubts: AtomicBool::new(false) });
         let tools = json!({"read": tool("read", "read"), "send": tool("send", "irreversible")});
         let inventory: Arc<Inventory> = Arc::new(serde_json::from_value(tools).unwrap());
         let clock = TestClock::ticking(Timestamp(1_000_000), Duration::from_micros(1));
