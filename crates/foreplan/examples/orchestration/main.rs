@@ -21,7 +21,7 @@
 //!   side, a line each; `--tool-ms N` says how long each tool takes.
 //!
 //! A warm-up round is not counted. `wall_s` is the median round, `cpu_s` the processor time of one round
-//! with all threads, and `steps` are those of one round. `spans` were exported by the end of the last.
+//! with all threads (over a server also `servers_cpu_s`, what the servers used), and `steps` are those of one round. `spans` were exported by the end of the last.
 //! `ok` holds only if every step ran exactly once with the right data, and every journal verifies.
 //! The floors are measured in the same process: what a bare ractor loop and bare SQLite commits cost
 //! on this machine at this moment.
@@ -307,7 +307,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     let mut cpu_before_s = 0.0;
     for round in 0..=settings.rounds {
         if round == 1 {
-            cpu_before_s = cpu_s()?;
+            cpu_before_s = cpu_s(std::process::id())?;
         }
         let began = Instant::now();
         let runs = (0..workload.runs).map(|_| {
@@ -322,7 +322,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         }
         outcomes.extend(ended);
     }
-    let cpu_s = (cpu_s()? - cpu_before_s) / settings.rounds as f64;
+    let cpu_s = (cpu_s(std::process::id())? - cpu_before_s) / settings.rounds as f64;
     let spans: u64 = system.trace_stats().iter().map(|sink| sink.spans).sum();
     let rss_kb = memory_kb("VmHWM:")?;
     walls.sort_by(f64::total_cmp);
@@ -359,9 +359,9 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
 /// Ticks of a second in which the system counts a process's time.
 const TICKS: f64 = 100.0;
 
-/// Returns the processor time that the process has used.
-fn cpu_s() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+/// Returns the processor time that a process has used.
+fn cpu_s(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no such figure")?;
     let ticks = |at: usize| {
         fields.split(' ').nth(at).context("no such figure")?.parse::<f64>().map_err(anyhow::Error::from)

@@ -46,7 +46,7 @@ struct Site {
     system: System,
     service: Service,
     executors: Vec<Executor>,
-    _servers: Vec<NatsServer>,
+    servers: Vec<NatsServer>,
 }
 
 /// An executor in a process of its own, killed when dropped.
@@ -62,6 +62,8 @@ impl Drop for Executor {
 /// How a round went.
 struct Round {
     wall_s: f64,
+    cpu_s: f64,
+    servers_cpu_s: f64,
     runs: Vec<RunId>,
 }
 
@@ -127,20 +129,19 @@ impl Site {
             .deployment(Arc::new(Remote::new(client, registry)))
             .build()
             .await?;
-        Ok(Self { url, connection, store, system, service, executors, _servers: servers })
+        Ok(Self { url, connection, store, system, service, executors, servers })
     }
 
     async fn rounds(&self, settings: &Settings, workload: &Workload) -> anyhow::Result<Value> {
         let (mut walls, mut outcomes, mut wrong) = (Vec::new(), Vec::new(), None);
-        let mut cpu_before_s = 0.0;
+        let (mut cpu_s, mut servers_cpu_s) = (0.0, 0.0);
         for round in 0..=settings.rounds {
-            if round == 1 {
-                cpu_before_s = cpu_s()?;
-            }
             workload.forget_times();
             let done = self.round(workload, Duration::ZERO).await?;
             if round > 0 {
                 walls.push(done.wall_s);
+                cpu_s += done.cpu_s / settings.rounds as f64;
+                servers_cpu_s += done.servers_cpu_s / settings.rounds as f64;
             }
             for run in done.runs {
                 if let Some(fault) = self.store.journal.verify(run).await?.fault {
@@ -149,7 +150,6 @@ impl Site {
                 outcomes.push(Outcome::from(self.system.view(run).await?));
             }
         }
-        let cpu_s = (cpu_s()? - cpu_before_s) / settings.rounds as f64;
         // Calls in other processes are counted there.
         let counted = self.executors.is_empty().then_some(settings.rounds + 1);
         wrong = wrong.or(workload.wrong(&outcomes, counted));
@@ -169,6 +169,7 @@ impl Site {
             "of_floor": steps_per_s / floor["steps_per_s"].as_f64().unwrap_or(f64::NAN),
             "between_steps_us": between, "dispatch_to_start_us": starts_us,
             "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s,
+            "servers_cpu_s": servers_cpu_s,
             "settings": {
                 "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
                 "threads": settings.threads, "replicas": settings.replicas,
@@ -202,6 +203,7 @@ impl Site {
         let runs: Vec<RunId> = (0..workload.runs).map(|_| RunId(Uuid::now_v7())).collect();
         let mut open: HashSet<String> = runs.iter().map(RunId::to_string).collect();
         let spec = Arc::new(workload.spec());
+        let (cpu_before_s, servers_before_s) = (cpu_s(std::process::id())?, self.servers_cpu_s()?);
         let began = Instant::now();
         let submitting = try_join_all(runs.iter().zip(0_u32..).map(|(run, number)| {
             let (system, spec, run) = (self.system.clone(), Arc::clone(&spec), *run);
@@ -226,7 +228,16 @@ impl Site {
             ended
         };
         tokio::time::timeout(ROUND_MAX, both).await.context("the runs do not end")??;
-        Ok(Round { wall_s: began.elapsed().as_secs_f64(), runs })
+        Ok(Round {
+            wall_s: began.elapsed().as_secs_f64(),
+            cpu_s: cpu_s(std::process::id())? - cpu_before_s,
+            servers_cpu_s: self.servers_cpu_s()? - servers_before_s,
+            runs,
+        })
+    }
+
+    fn servers_cpu_s(&self) -> anyhow::Result<f64> {
+        self.servers.iter().map(|server| cpu_s(server.pid())).sum()
     }
 
     async fn stop(self) {
