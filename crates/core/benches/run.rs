@@ -76,17 +76,17 @@ impl Case {
         };
         let plan = Arc::new(CompiledPlan::compile(plan).unwrap());
         let tools = BTreeMap::from([("noop".into(), tool)]);
-        let envelope = Arc::new(Envelope {
+        let envelope = Envelope {
             plan: plan.digest(),
             params: serde_json::Map::new(),
             tools,
             agents: BTreeMap::new(),
             limits,
-        });
+        };
         Self {
             id: RunId(uuid::Uuid::from_u128(7)),
             submit: Input::Submit { spec: Arc::new(spec), by: "bench".to_owned(), kept: Vec::new() },
-            proposal: Proposal::Valid { plan, envelope, findings: Vec::new() },
+            proposal: Proposal::Valid { plan, envelope: Arc::new(envelope.into()), findings: Vec::new() },
             output: Output::inline(json!({"n": 1})),
         }
     }

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    sync::OnceLock,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -32,6 +34,53 @@ pub struct Envelope {
     pub agents: BTreeMap<StepId, SealedAgent>,
     /// What the run may use.
     pub limits: Limits,
+}
+
+/// An envelope that changes no more, so that its digest is found once however many runs share it.
+#[derive(Clone, Debug)]
+pub struct SealedEnvelope {
+    envelope: Envelope,
+    digest: OnceLock<Digest>,
+}
+
+impl SealedEnvelope {
+    /// Returns the SHA-256 of the canonical JSON.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| self.envelope.digest())
+    }
+}
+
+impl From<Envelope> for SealedEnvelope {
+    fn from(envelope: Envelope) -> Self {
+        Self { envelope, digest: OnceLock::new() }
+    }
+}
+
+impl Deref for SealedEnvelope {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+impl PartialEq for SealedEnvelope {
+    fn eq(&self, other: &Self) -> bool {
+        self.envelope == other.envelope
+    }
+}
+
+impl Serialize for SealedEnvelope {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.envelope.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for SealedEnvelope {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Envelope::deserialize(from).map(Self::from)
+    }
 }
 
 /// A specialist as it was when the plan was approved.

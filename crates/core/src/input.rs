@@ -9,7 +9,7 @@ use crate::{
     budget::Usage,
     call::{Call, Occurrence},
     digest::Digest,
-    envelope::Envelope,
+    envelope::{Envelope, SealedEnvelope},
     failure::Failure,
     finding::Finding,
     fork::Kept,
@@ -129,7 +129,8 @@ pub enum Proposal {
         #[schemars(with = "Plan")]
         plan: Arc<CompiledPlan>,
         /// What an approval of it covers.
-        envelope: Arc<Envelope>,
+        #[schemars(with = "Envelope")]
+        envelope: Arc<SealedEnvelope>,
         /// Advice only.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         findings: Vec<Finding>,

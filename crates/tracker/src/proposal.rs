@@ -37,7 +37,7 @@ pub fn propose(plan: &Arc<Plan>, planning: Planning<'_>) -> Proposal {
     let is_adoptable = checked.is_adoptable();
     match checked.compiled {
         Some(compiled) if is_adoptable => {
-            let envelope = Arc::new(check::envelope(&compiled, &context));
+            let envelope = Arc::new(check::envelope(&compiled, &context).into());
             Proposal::Valid { plan: Arc::new(compiled), envelope, findings: checked.findings }
         }
         _ => Proposal::Invalid { plan: Arc::clone(plan), findings: checked.findings },

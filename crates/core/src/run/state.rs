@@ -10,7 +10,7 @@ use crate::{
     action::Trigger,
     budget::{StepMax, Usage},
     digest::Digest,
-    envelope::Envelope,
+    envelope::SealedEnvelope,
     event::{ReviewOf, RunFailure},
     failure::Failure,
     finding::Finding,
@@ -234,7 +234,7 @@ pub struct PlanVersion {
     /// The plan.
     pub plan: Arc<CompiledPlan>,
     /// What its approval covers.
-    pub envelope: Arc<Envelope>,
+    pub envelope: Arc<SealedEnvelope>,
     /// The envelope's digest.
     pub envelope_digest: Digest,
     /// Why it was made: `goal`, `step_failed`, `goal_revised`, `edited`.

@@ -410,7 +410,8 @@ fn a_replan_with_another_tool_asks_again() {
     let mut envelope = envelope(&plan, h.run.spec());
     let sealed = envelope.tools["put"].clone();
     envelope.tools.insert("other".into(), sealed);
-    let proposal = Proposal::Valid { plan, envelope: std::sync::Arc::new(envelope), findings: Vec::new() };
+    let proposal =
+        Proposal::Valid { plan, envelope: std::sync::Arc::new(envelope.into()), findings: Vec::new() };
     let said = h.replanner(ReplanDecision::Patch(Patch::default()), Some(proposal));
     assert_eq!(said[2], "replan to be approved");
 }

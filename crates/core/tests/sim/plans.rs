@@ -105,7 +105,11 @@ pub(crate) fn proposal(document: Value, limits: &Limits) -> Proposal {
                 agents: [].into(),
                 limits: limits.clone(),
             };
-            Proposal::Valid { plan: Arc::new(compiled), envelope: Arc::new(envelope), findings: Vec::new() }
+            Proposal::Valid {
+                plan: Arc::new(compiled),
+                envelope: Arc::new(envelope.into()),
+                findings: Vec::new(),
+            }
         }
         Err(findings) => Proposal::Invalid { plan, findings },
     }

@@ -129,7 +129,7 @@ fn proposed(entry: &Entry, number: u32, parent: Option<u32>, done: &BTreeSet<Ste
         seq: entry.seq,
         at: entry.at,
         plan: plan.clone(),
-        envelope: envelope.as_ref().clone(),
+        envelope: Envelope::clone(envelope),
         findings: findings.clone(),
         by,
         reviewer: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foreplan_core::{
     digest::Digest,
-    envelope::Envelope,
+    envelope::SealedEnvelope,
     id::StepId,
     input::{Command, CommandKind, Input, Proposal},
     plan::{CompiledPlan, Step},
@@ -69,7 +69,7 @@ pub(super) struct Current {
     pub(super) version: u32,
     pub(super) span: SpanId,
     pub(super) plan: Arc<CompiledPlan>,
-    pub(super) envelope: Arc<Envelope>,
+    pub(super) envelope: Arc<SealedEnvelope>,
 }
 
 /// A request to the replanner.

@@ -218,7 +218,7 @@ impl Harness {
 
     pub(crate) fn proposal(&self, plan: &Value) -> Proposal {
         let plan = compiled(plan);
-        let envelope = Arc::new(envelope(&plan, self.run.spec()));
+        let envelope = Arc::new(envelope(&plan, self.run.spec()).into());
         Proposal::Valid { plan, envelope, findings: Vec::new() }
     }
 

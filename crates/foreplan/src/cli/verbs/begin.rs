@@ -249,7 +249,7 @@ fn file_name(path: &Path) -> String {
 fn taken_apart(proposal: Proposal) -> Result<(Plan, Option<Envelope>, Vec<Finding>), Failure> {
     match proposal {
         Proposal::Valid { plan, envelope, findings } => {
-            Ok((plan.plan().as_ref().clone(), Some(envelope.as_ref().clone()), findings))
+            Ok((plan.plan().as_ref().clone(), Some(Envelope::clone(&envelope)), findings))
         }
         Proposal::Invalid { plan, findings } => Ok((plan.as_ref().clone(), None, findings)),
         Proposal::None { message, .. } | Proposal::Question { question: message } => {
