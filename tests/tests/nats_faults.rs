@@ -77,6 +77,37 @@ fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
     assert_eq!(site.show()["steps"][0]["attempts"], 1, "the result was not lost with the tracker");
 }
 
+/// Loses what a tracker sends to the pool, as if it had died just before.
+#[derive(Default)]
+struct Mute(AtomicBool);
+
+impl Alter for Mute {
+    fn sent(&self, message: &mut Message) -> bool {
+        let is_lost = message.subject.starts_with("fp.work.executor.");
+        self.0.fetch_or(is_lost, Ordering::Relaxed);
+        !is_lost
+    }
+}
+
+#[test]
+fn a_request_that_a_tracker_did_not_live_to_send_is_sent_by_the_next_one() {
+    let site = Site::new(DONE);
+    let _executor = site.executor();
+    let mute = Arc::new(Mute::default());
+    let proxy = Altering::to(&site.deployment.server.url(), Arc::clone(&mute));
+    let folder = Project::empty().on(&proxy.url());
+    let mut dies = serve(&folder, &["--roles", "planner,replanner,tracker"]);
+    site.client.submit();
+    wait_until("the request is on its way", || mute.0.load(Ordering::Relaxed));
+    assert_eq!(site.show()["steps"][0]["status"], "running", "it is on record");
+    dies.kill();
+    let died = Instant::now();
+    let _agents = site.deployment.agents();
+    site.client.ends(0);
+    assert!(died.elapsed() < TAKEOVER_MAX, "it took {:?}", died.elapsed());
+    assert_eq!(site.show()["steps"][0]["attempts"], 1);
+}
+
 #[test]
 fn a_paused_tracker_that_wakes_up_late_does_no_harm() {
     let site = Site::new(PATIENT);

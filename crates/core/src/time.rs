@@ -30,6 +30,13 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// Returns the point that lies `span` earlier; the far past if that cannot be represented.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
     /// Returns how long after `earlier` this point lies; zero if it does not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -7,7 +7,7 @@
 //! # Cancel safety
 //!
 //! Killed at any await, it loses only what the journal does not have: an append that was not
-//! acknowledged, or actions that [`Run::outstanding`] and a takeover repeat.
+//! acknowledged, or actions that [`Run::outstanding`], [`Run::unheard`] and a takeover repeat.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -54,6 +54,8 @@ pub(crate) enum RunMessage {
     Command(Box<Command>, RpcReplyPort<Result<(), CommandError>>),
     /// An input whose evaluation took place elsewhere, with the plan version that it was about.
     Evaluated { version: u32, input: Box<Input>, inputs: IdMap<StepId, Arc<Value>>, receipt: Receipt },
+    /// What may never have been sent is sent again.
+    SendAgain,
     /// The run's time has come.
     Wake,
     /// The journal may be writable again.
@@ -173,6 +175,7 @@ impl State {
                 }
                 self.take_and_settle(me, input, receipt).await?;
             }
+            RunMessage::SendAgain => self.send_again(me).await?,
             RunMessage::Wake => {
                 self.wake = None;
                 self.take(me, Input::Wake).await?;
@@ -224,6 +227,7 @@ impl State {
         }
         Arc::make_mut(&mut self.run).unhold();
         self.go_on(me, VecDeque::new(), self.run.outstanding()).await?;
+        self.send_again(me).await?;
         self.take(me, Input::Wake).await
     }
 

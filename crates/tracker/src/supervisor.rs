@@ -286,8 +286,11 @@ impl State {
                 let is_attended = self.attended.contains(&run);
                 let asked = if is_attended { Vec::new() } else { folded.outstanding() };
                 let mut messages = vec![RunMessage::Begin(asked)];
+                let is_taken_over = waiting.iter().any(|message| matches!(message, RunMessage::Takeover(_)));
                 messages.extend(waiting);
                 if !is_attended {
+                    // What waits may tell of attempts; a takeover says that all of them are lost.
+                    messages.extend((!is_taken_over).then_some(RunMessage::SendAgain));
                     // Steps may have become ready while the run was on hold elsewhere. A takeover, which
                     // tells what was lost, comes before.
                     messages.push(RunMessage::Wake);

@@ -1,7 +1,11 @@
 //! The working side of a run's actor: what must be judged about a result, what a step's input is,
 //! and sending it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use foreplan_bus::Receipt;
 use foreplan_core::{
@@ -24,7 +28,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
-use ractor::ActorRef;
+use ractor::{ActorProcessingErr, ActorRef};
 use serde_json::Value;
 
 use crate::{
@@ -34,6 +38,10 @@ use crate::{
     shared::Shared,
     values::Values,
 };
+
+/// Requests that are older are not sent again: half as long as a server knows a repetition, so that one whose
+/// result is on its way does not run once more. Their timeouts tell.
+const UNHEARD_MAX: Duration = Duration::from_secs(60);
 
 /// A step's input before its markers are replaced.
 pub(crate) struct Unbound {
@@ -228,6 +236,16 @@ impl State {
             Input::Evaluated { ready }
         });
         None
+    }
+
+    /// Sends the requests again that whoever carried the run on before may not have sent. Whoever has one
+    /// already does not take it twice.
+    pub(crate) async fn send_again(&mut self, me: &ActorRef<RunMessage>) -> Result<(), ActorProcessingErr> {
+        if self.run.is_held() {
+            return Ok(());
+        }
+        let since = self.shared.now().minus(UNHEARD_MAX);
+        self.go_on(me, VecDeque::new(), self.run.unheard(since)).await
     }
 
     /// Sends a step, and returns what is left to wait for: steps whose server has not answered yet go

@@ -113,6 +113,21 @@ async fn what_follows_from_an_entry_that_was_taken_and_denied_is_asked_for_all_t
 }
 
 #[tokio::test]
+async fn a_request_that_such_an_entry_was_to_send_is_sent() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    f.journal.doubt_once();
+    assert!(!f.reply(returned("a", 1, json!({"n": 5}))).await);
+    let request = f.asked_for_step().await;
+    assert_eq!((request.step.as_str(), request.attempt), ("b", 1));
+    assert_eq!(*request.input, json!({"x": 5}));
+    assert!(f.reply(returned("b", 1, json!({}))).await);
+    f.at_rest().await;
+    assert_eq!(f.folded().await.status(), Status::Succeeded);
+}
+
+#[tokio::test]
 async fn a_message_for_another_agent_is_settled_and_changes_nothing() {
     let mut f = Fixture::new().await;
     let request = f.asked_for_plan().await;

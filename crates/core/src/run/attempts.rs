@@ -201,7 +201,7 @@ impl Run {
         state.unserved_since = None;
     }
 
-    fn timeout_of(&self, position: u32, verify: bool) -> Duration {
+    pub(super) fn timeout_of(&self, position: u32, verify: bool) -> Duration {
         self.dispatch_of(position, verify).map_or(self.spec.limits.step_timeout, |d| d.timeout)
     }
 }

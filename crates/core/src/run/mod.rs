@@ -29,6 +29,7 @@ mod items;
 mod moves;
 mod planning;
 mod query;
+mod recovery;
 mod replanning;
 mod reviewing;
 mod state;

@@ -7,7 +7,7 @@ use super::{
     state::{PlanReview, PlanVersion, StepState},
 };
 use crate::{
-    action::{Action, ChildOrder, Dispatch, Trigger, Work},
+    action::{Action, ChildOrder, Trigger},
     event::{Event, Gate, ReviewOf, RunFailure},
     failure::{Failure, FailureKind},
     finding::Finding,
@@ -108,21 +108,11 @@ impl Turn<'_> {
         let Some(assumption) = proposed.version.plan.plan().assumptions.get(index as usize) else { return };
         let Ok(pseudo) = ASSUMPTION.parse::<StepId>() else { return };
         let step = pseudo.item(index);
-        let tool = proposed.version.envelope.tools.get(&assumption.tool);
-        let Some((tool, capability)) = tool.and_then(|tool| Some((tool, tool.capabilities.first()?))) else {
+        let Some(dispatch) = self.run.check_dispatch(&step) else {
             let why = format!("nobody serves `{}`", assumption.tool);
             return self.assumption_failed(&step, &why);
         };
-        let attempt = self.run.retired.get(&step).copied().unwrap_or(0) + 1;
-        let dispatch = Dispatch {
-            step: step.clone(),
-            attempt,
-            work: Work::Tool { tool: assumption.tool.clone(), tool_digest: tool.digest },
-            effect: tool.effect,
-            capability: capability.clone(),
-            timeout: tool.timeout.unwrap_or(self.run.spec.limits.step_timeout),
-            verify: false,
-        };
+        let attempt = dispatch.attempt;
         self.emit(Event::AttemptStarted { step, attempt, verify: false });
         self.act(Action::RunStep(dispatch));
     }

@@ -1,10 +1,8 @@
 //! Questions about a run, and the bookkeeping of its steps.
 
-use std::sync::Arc;
-
 use super::state::{PlanVersion, Run, StepRun, StepState};
 use crate::{
-    action::{Action, Dispatch, Work},
+    action::{Dispatch, Work},
     budget::{StepMax, Usage},
     call::Occurrence,
     id::{RunId, StepId},
@@ -210,29 +208,6 @@ impl Run {
         dependents.iter().filter(unlocked).map(|next| self.steps[*next as usize].id.clone()).collect()
     }
 
-    /// Returns what an owner that has just folded the journal must ask again.
-    #[must_use]
-    pub fn outstanding(&self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if self.end.is_some() {
-            return actions;
-        }
-        if let Some((request, trigger)) = &self.plan_request {
-            actions.push(Action::RequestPlan { request: *request, trigger: trigger.clone() });
-        }
-        if let Some(replan) = &self.replan {
-            actions.push(Action::RequestReplan { basis: replan.basis, trigger: Arc::clone(&replan.trigger) });
-        }
-        actions.extend(self.children(false));
-        let reviews = self.reviews_open.iter();
-        actions.extend(reviews.map(|(review, of)| Action::RequestReview { review: *review, of: of.clone() }));
-        if !self.evaluating.is_empty() {
-            let steps = self.evaluating.iter().map(|at| self.steps[*at as usize].id.clone()).collect();
-            actions.push(Action::Evaluate { steps });
-        }
-        actions
-    }
-
     /// Returns the tools whose steps failed for good.
     pub fn failed_tools(&self) -> impl Iterator<Item = &crate::id::ToolName> {
         self.failed_tools.iter()
@@ -330,6 +305,22 @@ impl Run {
             effect: version.envelope.effect_of(step).unwrap_or(Effect::Read),
             capability: sealed.capability.clone(),
             timeout: step.timeout.unwrap_or(self.spec.limits.step_timeout),
+            verify: false,
+        })
+    }
+
+    /// Returns the next call that looks at an assumption of the proposed plan.
+    pub(super) fn check_dispatch(&self, check: &StepId) -> Option<Dispatch> {
+        let version = &self.proposed.as_ref()?.version;
+        let assumption = version.plan.plan().assumptions.get(check.as_item()?.1 as usize)?;
+        let tool = version.envelope.tools.get(&assumption.tool)?;
+        Some(Dispatch {
+            step: check.clone(),
+            attempt: self.retired.get(check).copied().unwrap_or(0) + 1,
+            work: Work::Tool { tool: assumption.tool.clone(), tool_digest: tool.digest },
+            effect: tool.effect,
+            capability: tool.capabilities.first()?.clone(),
+            timeout: tool.timeout.unwrap_or(self.spec.limits.step_timeout),
             verify: false,
         })
     }

@@ -1,6 +1,9 @@
 //! What a worker's reply means, and what becomes of a step that failed.
 
+use std::time::Duration;
+
 use foreplan_core::{
+    action::Action,
     failure::FailureKind,
     input::{AttemptOutcome, CommandKind, Input, Readiness},
     payload::Output,
@@ -239,4 +242,26 @@ fn a_run_that_has_ended_ignores_replies_and_time() {
     assert_eq!(h.handle(Input::Wake), NOTHING);
     assert_eq!(h.takeover(), NOTHING);
     assert_eq!(*h.state("a"), StepState::Superseded);
+}
+
+#[test]
+fn a_request_is_sent_again_only_if_its_attempt_is_young_and_nothing_was_heard_of_it() {
+    let steps =
+        json!([{"id": "a", "tool": "read"}, {"id": "b", "tool": "send"}, {"id": "c", "tool": "read"}]);
+    let (mut h, _) = Harness::started(spec(), &steps);
+    let asked = |h: &Harness, since| {
+        let unheard = h.run.unheard(since);
+        let step = |action: &Action| match action {
+            Action::RunStep(dispatch) => dispatch.step.to_string(),
+            other => panic!("not a request: {other:?}"),
+        };
+        unheard.iter().map(step).collect::<Vec<_>>()
+    };
+    let began = h.now;
+    assert_eq!(asked(&h, began), ["a", "b", "c"]);
+    assert_eq!(asked(&h, began.plus(Duration::from_micros(1))), NOTHING, "they began earlier");
+    h.permit("b", 1);
+    assert_eq!(asked(&h, began), ["a", "c"], "who asks for a permit has the request");
+    h.ok("a", 1);
+    assert_eq!(asked(&h, began), ["c"]);
 }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use foreplan_core::{
+    action::Action,
     digest::Digest,
     envelope::{Envelope, SealedAgent, SealedTool},
     event::Entry,
@@ -192,7 +193,19 @@ impl Harness {
         self.shadow.fold(&entry);
         assert_eq!(self.shadow, self.run, "folding gives the live state");
         self.entries.push(entry);
+        if !self.run.status().is_ended() {
+            self.sends_again(&decision.actions);
+        }
         Ok(decision)
+    }
+
+    /// Checks that requests that follow from a decision can be told from the journal alone, should whoever
+    /// made it be gone.
+    fn sends_again(&self, actions: &[Action]) {
+        let unheard = self.shadow.unheard(self.run.at());
+        for action in actions.iter().filter(|action| matches!(action, Action::RunStep(_))) {
+            assert!(unheard.contains(action), "{action:?} is not among {unheard:?}");
+        }
     }
 
     /// Holds the run, or goes on with it: of that the journal knows nothing.
@@ -380,7 +393,7 @@ impl Harness {
     /// Returns the basis that an answer to the open replan request must name.
     pub(crate) fn basis(&self) -> Option<u64> {
         self.run.outstanding().iter().find_map(|action| match action {
-            foreplan_core::action::Action::RequestReplan { basis, .. } => Some(*basis),
+            Action::RequestReplan { basis, .. } => Some(*basis),
             _ => None,
         })
     }
