@@ -1,6 +1,6 @@
-//! Runs by the dozen while trackers, planners, executors and the server are killed and stopped,
-//! connections are cut and held up, and messages come twice and late: no run is lost, no effect happens
-//! twice, every journal verifies.
+//! Runs by the dozen, some with child runs, while trackers, planners, executors and the server are killed
+//! and stopped, connections are cut and held up, and messages come twice and late: no run is lost, no
+//! effect happens twice, every journal verifies.
 //!
 //! `FOREPLAN_CHAOS_KILLS` and `FOREPLAN_CHAOS_RUNS` say how many there are at least,
 //! `FOREPLAN_CHAOS_SECONDS` for how long that is tried, and `FOREPLAN_CHAOS_SEED` which faults.
@@ -25,6 +25,12 @@ const SECONDS: u64 = 60;
 
 /// Between two faults, on average.
 const PAUSE: Duration = Duration::from_millis(900);
+
+/// Every so many runs have a child run pay.
+const CHILD_EVERY: usize = 4;
+
+/// What child runs are to do.
+const CHILD_GOAL: &str = "Pay a bill";
 
 /// Who submit runs at once: one whose command came to a tracker that died waits for the next.
 const SUBMITTERS: usize = 5;
@@ -267,10 +273,34 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Returns the folder of who submits runs that pay by this step.
+fn client(url: &str, pay: &Value) -> Project {
+    let client = Project::empty().on(url);
+    client.write("foreplan.toml", PROJECT);
+    let plan = json!({"format": 1, "steps": [
+        {"id": "look", "title": "Look what is due", "tool": "look", "on_failure": {"attempts": 5}},
+        pay,
+        {"id": "file", "title": "File it", "tool": "file", "needs": ["pay"], "on_failure": {"attempts": 5}}
+    ]});
+    client.write("plan.json", &plan.to_string());
+    client
+}
+
+/// Returns the folders of who pays in a step, and of who has a child run do it.
+fn clients(url: &str) -> [Project; 2] {
+    let mut step = json!({"id": "pay", "title": "Pay the bill", "tool": "pay", "needs": ["look"],
+        "input": {"bill": {"$ref": "params.bill"}}, "on_failure": {"attempts": 5}});
+    let own = client(url, &step);
+    step["tool"].take();
+    step["goal"] = json!({"text": CHILD_GOAL, "produce": ["paid"]});
+    [own, client(url, &step)]
+}
+
 /// Submits runs one after another until told to stop. Whoever gets no answer asks again, with the same
 /// key.
-fn submit(client: &Project, submitter: usize, accepted: &AtomicUsize, is_over: &AtomicBool) {
+fn submit(clients: &[Project; 2], submitter: usize, accepted: &AtomicUsize, is_over: &AtomicBool) {
     for number in 0.. {
+        let client = &clients[usize::from(number % CHILD_EVERY == CHILD_EVERY - 1)];
         if is_over.load(Ordering::Relaxed) {
             return;
         }
@@ -365,22 +395,15 @@ fn whatever_dies_no_run_is_lost_and_no_effect_happens_twice() {
     let mut deployment = Deployment::start();
     let proxy = Proxy::to(&deployment.server.url());
     let mut fleet = Fleet::start(&proxy.url(), &paid);
-    let client = Project::empty().on(&deployment.server.url());
-    client.write("foreplan.toml", PROJECT);
-    let plan = json!({"format": 1, "steps": [
-        {"id": "look", "title": "Look what is due", "tool": "look", "on_failure": {"attempts": 5}},
-        {"id": "pay", "title": "Pay the bill", "tool": "pay", "needs": ["look"],
-         "input": {"bill": {"$ref": "params.bill"}}, "on_failure": {"attempts": 5}},
-        {"id": "file", "title": "File it", "tool": "file", "needs": ["pay"], "on_failure": {"attempts": 5}}
-    ]});
-    client.write("plan.json", &plan.to_string());
+    let clients = clients(&deployment.server.url());
+    let client = &clients[0];
 
     let echo = Echo::of(&deployment.server.url());
     let (is_over, accepted, begun) = (AtomicBool::new(false), AtomicUsize::new(0), Instant::now());
     let mut counts = std::thread::scope(|scope| {
-        let (client, accepted, is_over) = (&client, &accepted, &is_over);
+        let (clients, accepted, is_over) = (&clients, &accepted, &is_over);
         for number in 0..SUBMITTERS {
-            scope.spawn(move || submit(client, number, accepted, is_over));
+            scope.spawn(move || submit(clients, number, accepted, is_over));
         }
         let mut site = Site { deployment: &mut deployment, proxy: &proxy, fleet: &mut fleet };
         let counts = site.wreck(accepted);
@@ -388,13 +411,20 @@ fn whatever_dies_no_run_is_lost_and_no_effect_happens_twice() {
         counts
     });
     let accepted = accepted.into_inner();
-    let runs = settled(&client);
+    let (children, runs): (Vec<_>, Vec<_>) =
+        settled(client).into_iter().partition(|run| run["goal"] == CHILD_GOAL);
     counts.extend(echo.counts().into_iter().map(|(kind, count)| (kind.to_owned(), count)));
-    println!("{accepted} runs, all at rest after {:?}: {counts:#?}", begun.elapsed());
+    println!(
+        "{accepted} runs and {} child runs, all at rest after {:?}: {counts:#?}",
+        children.len(),
+        begun.elapsed()
+    );
     assert_eq!(runs.len(), accepted, "no accepted run is lost, none is there twice");
     let succeeded = runs.iter().filter(|run| status(run) == "succeeded").count();
     assert!(succeeded * 100 >= accepted * 95, "{succeeded} of {accepted} succeeded: {runs:#?}");
-    check_effects(&paid, &views(&client, &runs));
+    assert!(!children.is_empty(), "some runs have child runs");
+    views(client, &children);
+    check_effects(&paid, &views(client, &runs));
     for what in CERTAIN {
         let count: usize = counts.iter().filter(|(key, _)| key.starts_with(what)).map(|(_, n)| n).sum();
         assert!(count > 0, "nothing was {what}: {counts:#?}");
