@@ -1,8 +1,12 @@
 //! SHA-256 over canonical JSON (RFC 8785): what a plan, a tool or a payload is identified by.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -67,6 +71,63 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// The digest of a value, found when somebody asks for it: what stays in memory is not serialized for it.
+#[derive(Clone)]
+pub struct LazyDigest(Found);
+
+#[derive(Clone)]
+enum Found {
+    Already(Digest),
+    Once(OnceLock<Digest>, Arc<Value>),
+}
+
+impl LazyDigest {
+    /// Returns the digest of the canonical JSON.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        match &self.0 {
+            Found::Already(digest) => *digest,
+            Found::Once(digest, value) => *digest.get_or_init(|| Digest::of(value.as_ref())),
+        }
+    }
+}
+
+impl From<Arc<Value>> for LazyDigest {
+    fn from(value: Arc<Value>) -> Self {
+        Self(Found::Once(OnceLock::new(), value))
+    }
+}
+
+impl From<Digest> for LazyDigest {
+    fn from(digest: Digest) -> Self {
+        Self(Found::Already(digest))
+    }
+}
+
+impl PartialEq for LazyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl fmt::Debug for LazyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digest().fmt(f)
+    }
+}
+
+impl Serialize for LazyDigest {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.digest().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for LazyDigest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Digest::deserialize(from).map(Self::from)
+    }
+}
+
 /// A text that is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: `sha256:` and 64 hexadecimal digits")]
@@ -110,6 +171,16 @@ mod tests {
         let a = serde_json::json!({"b": 1, "a": [1.0, "x"]});
         let b = serde_json::json!({"a": [1.0, "x"], "b": 1});
         assert_eq!(Digest::of(&a), Digest::of(&b));
+    }
+
+    #[test]
+    fn a_digest_that_is_found_later_is_the_same() {
+        let value = Arc::new(serde_json::json!({"b": 1, "a": 2}));
+        let (later, known) = (LazyDigest::from(Arc::clone(&value)), LazyDigest::from(Digest::of(&value)));
+        assert_eq!(later, known);
+        let written = serde_json::to_value(&later).unwrap();
+        assert_eq!(written, Digest::of(&value).to_string());
+        assert_eq!(serde_json::from_value::<LazyDigest>(written).unwrap(), later);
     }
 
     #[test]

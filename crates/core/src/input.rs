@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     budget::Usage,
     call::{Call, Occurrence},
-    digest::Digest,
+    digest::{Digest, LazyDigest},
     envelope::{Envelope, SealedEnvelope},
     failure::Failure,
     finding::Finding,
@@ -221,7 +221,8 @@ pub struct AttemptReply {
     /// The digest of the bound input; absent where it is not known. In JSON `input` names the kind of
     /// an entry's cause.
     #[serde(default, rename = "input_digest", skip_serializing_if = "Option::is_none")]
-    pub input: Option<Digest>,
+    #[schemars(with = "Option<Digest>")]
+    pub input: Option<LazyDigest>,
     /// When the worker began.
     pub started_at: Timestamp,
     /// When the worker ended.

@@ -16,7 +16,6 @@ use foreplan_bus::{Bus, Receipt};
 use foreplan_core::{
     budget::Usage,
     call::{CALLS_MAX, Call},
-    digest::Digest,
     failure::{EffectState, Failure, FailureKind},
     id::ClaimId,
     input::{AttemptOutcome, AttemptReply, Verdicts},
@@ -191,7 +190,7 @@ impl Attempt {
                 },
                 worker,
                 claim: self.permits.claim.get().copied(),
-                input: Some(Digest::of(self.request.input.as_ref())),
+                input: Some(Arc::clone(&self.request.input).into()),
                 started_at,
                 ended_at,
                 usage: self.usage,

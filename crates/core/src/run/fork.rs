@@ -124,7 +124,12 @@ fn inputs(entries: &[Arc<Entry>]) -> HashMap<StepId, Digest> {
             | Event::ReviewRequested { of: ReviewOf::Output { step, .. }, .. } => *step == reply.step,
             _ => false,
         };
-        entry.events.iter().any(is_success).then(|| Some((reply.step.clone(), reply.input?))).flatten()
+        entry
+            .events
+            .iter()
+            .any(is_success)
+            .then(|| Some((reply.step.clone(), reply.input.as_ref()?.digest())))
+            .flatten()
     };
     entries.iter().filter_map(of).collect()
 }

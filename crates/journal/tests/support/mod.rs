@@ -67,7 +67,7 @@ pub(crate) fn result(value: Value) -> Input {
         outcome: AttemptOutcome::Output(Output::inline(value)),
         worker: "w".to_owned(),
         claim: None,
-        input: Some(foreplan_core::digest::Digest([1; 32])),
+        input: Some(foreplan_core::digest::Digest([1; 32]).into()),
         started_at: Timestamp(1),
         ended_at: Timestamp(2),
         usage: Default::default(),

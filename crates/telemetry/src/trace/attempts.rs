@@ -1,7 +1,7 @@
 //! Attempts, as the tracker sees them and as the executor did them.
 
 use foreplan_core::{
-    digest::Digest,
+    digest::{Digest, LazyDigest},
     failure::Failure,
     id::{Capability, RunId, StepId, ToolName},
     input::{AttemptOutcome, AttemptReply, Input},
@@ -239,7 +239,7 @@ impl Trace {
                 .digest(semconv::TOOL_DIGEST, Some(*digest))
                 .text(semconv::EFFECT, effect.as_str())
                 .text(semconv::STEP, reply.step.as_str())
-                .digest(semconv::INPUT_DIGEST, reply.input);
+                .digest(semconv::INPUT_DIGEST, reply.input.as_ref().map(LazyDigest::digest));
             span = match &reply.outcome {
                 AttemptOutcome::Output(output) => span
                     .digest(semconv::OUTPUT_DIGEST, Some(output.digest()))
@@ -274,7 +274,7 @@ fn common(span: Build, step: &StepId, attempt: u32, open: &Open, reply: Option<&
         AttemptOutcome::Failure(_) => None,
     };
     span.text(semconv::WORKER, reply.worker.clone())
-        .digest(semconv::INPUT_DIGEST, reply.input)
+        .digest(semconv::INPUT_DIGEST, reply.input.as_ref().map(LazyDigest::digest))
         .digest(semconv::OUTPUT_DIGEST, output)
         .usage(&reply.usage)
 }

@@ -284,7 +284,7 @@ impl Harness {
             outcome,
             worker: "w1".to_owned(),
             claim: None,
-            input: Some(Digest::of_bytes(step.as_bytes())),
+            input: Some(Digest::of_bytes(step.as_bytes()).into()),
             started_at: self.now,
             ended_at: self.now,
             usage: foreplan_core::budget::Usage::default(),

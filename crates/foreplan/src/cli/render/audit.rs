@@ -88,8 +88,10 @@ fn cause(input: &Input) -> Option<String> {
             };
             let took = span(reply.ended_at.since(reply.started_at));
             let (step, attempt, worker) = (&reply.step, reply.attempt, &reply.worker);
-            let input =
-                reply.input.map_or_else(String::new, |digest| format!("input sha256:{}, ", digest.short()));
+            let input = reply
+                .input
+                .as_ref()
+                .map_or_else(String::new, |input| format!("input sha256:{}, ", input.digest().short()));
             Some(clean(&format!(
                 "worker {worker} answers {step} attempt {attempt} after {took}: {input}{outcome}"
             )))

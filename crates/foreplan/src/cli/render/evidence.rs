@@ -120,7 +120,10 @@ fn observed(step: &StepView, tries: &[Try<'_>]) -> String {
             (None, None) => "nothing yet".to_owned(),
         };
     };
-    let input = reply.input.map_or_else(String::new, |digest| format!("input sha256:{}, ", digest.short()));
+    let input = reply
+        .input
+        .as_ref()
+        .map_or_else(String::new, |input| format!("input sha256:{}, ", input.digest().short()));
     let output = match &reply.outcome {
         AttemptOutcome::Output(output) => format!("output sha256:{}", output.digest().short()),
         AttemptOutcome::Failure(failure) => format!("failure {}", failure.code),
