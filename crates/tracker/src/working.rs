@@ -241,7 +241,8 @@ impl State {
     /// Sends the requests again that whoever carried the run on before may not have sent. Whoever has one
     /// already does not take it twice.
     pub(crate) async fn send_again(&mut self, me: &ActorRef<RunMessage>) -> Result<(), ActorProcessingErr> {
-        if self.run.is_held() {
+        // What is unrecorded may tell of attempts that the state does not know to be done.
+        if self.run.is_held() || self.unrecorded.is_some() {
             return Ok(());
         }
         let since = self.shared.now().minus(UNHEARD_MAX);

@@ -100,13 +100,19 @@ async fn a_replanner_that_answers_twice_or_to_another_request_is_heard_once() {
     f.changes_nothing(reply_to(f.run, answer(basis))).await;
 }
 
-#[tokio::test]
-async fn what_follows_from_an_entry_that_was_taken_and_denied_is_asked_for_all_the_same() {
+/// Returns a run of two steps, of the first of which this was told: the journal took it and denied it.
+async fn denied(reply: Reply) -> Fixture {
     let mut f = Fixture::new().await;
     f.planned(two_steps()).await;
     f.asked_for_step().await;
     f.journal.doubt_once();
-    assert!(!f.reply(failed("a", 1)).await);
+    assert!(!f.reply(reply).await);
+    f
+}
+
+#[tokio::test]
+async fn what_follows_from_an_entry_that_was_taken_and_denied_is_asked_for_all_the_same() {
+    let mut f = denied(failed("a", 1)).await;
     let basis = f.asked_to_replan().await.basis;
     assert!(f.reply(replan_reply(basis, ReplanDecision::Retry)).await);
     assert_eq!(f.asked_for_step().await.attempt, 2);
@@ -114,11 +120,7 @@ async fn what_follows_from_an_entry_that_was_taken_and_denied_is_asked_for_all_t
 
 #[tokio::test]
 async fn a_request_that_such_an_entry_was_to_send_is_sent() {
-    let mut f = Fixture::new().await;
-    f.planned(two_steps()).await;
-    f.asked_for_step().await;
-    f.journal.doubt_once();
-    assert!(!f.reply(returned("a", 1, json!({"n": 5}))).await);
+    let mut f = denied(returned("a", 1, json!({"n": 5}))).await;
     let request = f.asked_for_step().await;
     assert_eq!((request.step.as_str(), request.attempt), ("b", 1));
     assert_eq!(*request.input, json!({"x": 5}));

@@ -124,12 +124,8 @@ fn inputs(entries: &[Arc<Entry>]) -> HashMap<StepId, Digest> {
             | Event::ReviewRequested { of: ReviewOf::Output { step, .. }, .. } => *step == reply.step,
             _ => false,
         };
-        entry
-            .events
-            .iter()
-            .any(is_success)
-            .then(|| Some((reply.step.clone(), reply.input.as_ref()?.digest())))
-            .flatten()
+        entry.events.iter().find(|event| is_success(event))?;
+        Some((reply.step.clone(), reply.input.as_ref()?.digest()))
     };
     entries.iter().filter_map(of).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foreplan_core::{
-    action::Action,
+    action::{Action, Work},
     failure::FailureKind,
     input::{AttemptOutcome, CommandKind, Input, Readiness},
     payload::Output,
@@ -264,4 +264,15 @@ fn a_request_is_sent_again_only_if_its_attempt_is_young_and_nothing_was_heard_of
     assert_eq!(asked(&h, began), ["a", "c"], "who asks for a permit has the request");
     h.ok("a", 1);
     assert_eq!(asked(&h, began), ["c"]);
+}
+
+#[test]
+fn a_request_that_is_sent_again_may_use_what_the_first_one_could() {
+    let mut spec = spec();
+    spec.limits.model_calls = 3;
+    let steps = json!([{"id": "a", "agent": {"instructions": "Write", "tools": ["read"]}}]);
+    let (h, _) = Harness::started(spec, &steps);
+    let [Action::RunStep(dispatch)] = &h.run.unheard(h.now)[..] else { panic!("one request") };
+    let Work::Agent { max, .. } = &dispatch.work else { panic!("of an agent") };
+    assert_eq!(max.model_calls, 3);
 }

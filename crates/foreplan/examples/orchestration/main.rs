@@ -21,7 +21,8 @@
 //!   side, a line each; `--tool-ms N` says how long each tool takes.
 //!
 //! A warm-up round is not counted. `wall_s` is the median round, `cpu_s` the processor time of one round
-//! with all threads (over a server also `servers_cpu_s`, what the servers used), and `steps` are those of one round. `spans` were exported by the end of the last.
+//! with all threads (over a server also `servers_cpu_s`, what the servers used), and `steps` are those of one
+//! round. `spans` were exported by the end of the last.
 //! `ok` holds only if every step ran exactly once with the right data, and every journal verifies.
 //! The floors are measured in the same process: what a bare ractor loop and bare SQLite commits cost
 //! on this machine at this moment.
