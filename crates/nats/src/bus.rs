@@ -241,7 +241,9 @@ impl Inner {
         };
         let id = format!("{kind}/{run}/{task}/{number}/{}", self.options.worker);
         let mut headers = HeaderMap::new();
-        headers.insert(WORKER, self.options.worker.as_str());
+        if let Message::PermitRequest(_) = &message {
+            headers.insert(WORKER, self.options.worker.as_str());
+        }
         let subject = self.connection.names.reply(run, &task, number);
         // A tracker answers in the place of a worker that never got its request, and for child runs.
         let own = || self.leases.get().map(|leases| leases.of(run, &task, number));
@@ -265,7 +267,10 @@ impl Inner {
                 .headers(headers.clone())
                 .message_id(id.clone());
             let sent = match self.connection.js.send_publish(subject.clone(), publish).await {
-                Ok(sent) => sent.await.map(|_| ()),
+                Ok(sent) => {
+                    self.connection.gather.others();
+                    sent.await.map(|_| ())
+                }
                 Err(error) => Err(error),
             };
             let Err(error) = sent else { return Ok(()) };

@@ -7,7 +7,7 @@ use foreplan_protocol::wire::Names;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{Error, error::chain};
+use crate::{Error, error::chain, gather::Gather};
 
 /// The oldest server that works: 2.10.20 to 2.10.24 could lose data when the process crashed.
 pub const VERSION_FLOOR: (u32, u32, u32) = (2, 10, 25);
@@ -70,6 +70,7 @@ pub struct Connection {
     denied: Denied,
     /// How often it was made.
     made: watch::Receiver<u64>,
+    pub(crate) gather: Gather,
 }
 
 /// What the server refused last for want of a permission. It says so beside the answer, which never
@@ -102,7 +103,7 @@ impl Connection {
         }
         let mut js = jetstream::new(client.clone());
         js.set_timeout(REQUEST_TIMEOUT);
-        let connection = Self { client, js, names, denied, made };
+        let connection = Self { client, js, names, denied, made, gather: Gather::start() };
         match connection.js.query_account().await {
             Ok(_) => Ok(connection),
             Err(error) => Err(connection.explain(Error::NoJetStream { url, reason: chain(&error) })),

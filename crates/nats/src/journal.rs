@@ -12,6 +12,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
     stream::Stream,
 };
+use bytes::Bytes;
 use foreplan_core::{digest::Digest, event::Entry, id::RunId};
 use foreplan_journal::{
     Error, Hashed, Head, Journal, NewRun, Progress, RunFilter, RunRecord, Stored, chain as entries,
@@ -71,7 +72,7 @@ struct Known {
 struct Write {
     run: RunId,
     seq: u64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     hash: Digest,
     /// The stream's sequence of the entry before; 0 for the first.
     expected: u64,
@@ -129,7 +130,7 @@ impl Inner {
         self.set_open(run).await?;
         let (bytes, hash) = entries::encode(run, entry, &self.payloads).await?.chain(None);
         let header = index::run_header(&new).into();
-        let write = Write { run, seq: 0, bytes, hash, expected: 0, header, progress };
+        let write = Write { run, seq: 0, bytes: bytes.into(), hash, expected: 0, header, progress };
         match self.publish(write).await {
             Err(Error::Conflict { run, .. }) => Err(Error::Exists(run)),
             done => done,
@@ -150,8 +151,15 @@ impl Inner {
             self.set_open(run).await?;
         }
         let (bytes, hash) = entries::encode(run, entry, &self.payloads).await?.chain(Some(known.hash));
-        let write =
-            Write { run, seq: entry.seq, bytes, hash, expected: known.sequence, header: known.run, progress };
+        let write = Write {
+            run,
+            seq: entry.seq,
+            bytes: bytes.into(),
+            hash,
+            expected: known.sequence,
+            header: known.run,
+            progress,
+        };
         self.publish(write).await?;
         if progress.ended_at.is_some() {
             self.known.lock().remove(&run);
@@ -193,12 +201,15 @@ impl Inner {
     async fn try_publish(&self, write: &Write) -> Result<u64, Refused> {
         let head = Head { seq: write.seq, hash: Some(write.hash) };
         let message = PublishMessage::build()
-            .payload(write.bytes.clone().into())
+            .payload(write.bytes.clone())
             .headers(index::headers(&write.header, write.progress, head))
             .expected_last_subject_sequence(write.expected);
         let sent = self.connection.js.send_publish(self.subject(write.run), message).await;
         match sent {
-            Ok(answer) => answer.await.map(|ack| ack.sequence).map_err(refused),
+            Ok(answer) => {
+                self.connection.gather.others();
+                answer.await.map(|ack| ack.sequence).map_err(refused)
+            }
             Err(error) => Err(refused(error)),
         }
     }

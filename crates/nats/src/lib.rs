@@ -23,6 +23,7 @@ mod connection;
 mod cursors;
 mod direct;
 mod error;
+mod gather;
 mod hands;
 mod index;
 mod inventory;

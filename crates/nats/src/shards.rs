@@ -343,10 +343,10 @@ impl Shared {
             tracing::debug!(%run, %error, "a reply waits for its tracker");
             return;
         }
-        let client = self.bus.connection.client.clone();
+        let connection = self.bus.connection.clone();
         self.tasks.spawn(async move {
             if settled.wait().await {
-                acknowledge(&client, &delivery, AckKind::Ack).await;
+                acknowledge(&connection, &delivery, AckKind::Ack).await;
             }
         });
     }
@@ -364,13 +364,13 @@ impl Shared {
             // Nobody hears that it was not carried out: it comes again.
             return;
         }
-        acknowledge(&self.bus.connection.client, &delivery, AckKind::Ack).await;
+        acknowledge(&self.bus.connection, &delivery, AckKind::Ack).await;
     }
 
     async fn refuse(&self, delivery: &Delivery, why: &'static str, detail: &str) {
         tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
         self.bus.bury(why, &delivery.subject, &delivery.payload).await;
-        acknowledge(&self.bus.connection.client, delivery, AckKind::Ack).await;
+        acknowledge(&self.bus.connection, delivery, AckKind::Ack).await;
     }
 }
 

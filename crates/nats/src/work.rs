@@ -6,10 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{
-    Client,
-    jetstream::{AckKind, Message as Delivery},
-};
+use async_nats::jetstream::{AckKind, Message as Delivery};
 use foreplan_bus::{Bus as _, Consumer, Receipt, Settled};
 use foreplan_core::{
     budget::Usage,
@@ -19,7 +16,7 @@ use foreplan_core::{
 };
 use foreplan_protocol::{Frame, Message, PlanOutcome, Reply, StepRequest, Subject, wire::task_of};
 
-use crate::{NatsBus, bus::Inner, hands::InHand, setup::DELIVERIES_MAX};
+use crate::{Connection, NatsBus, bus::Inner, hands::InHand, setup::DELIVERIES_MAX};
 
 /// How much longer than its timeout a step may show signs of life: its worker ends it before.
 const STEP_GRACE: Duration = Duration::from_secs(30);
@@ -159,7 +156,7 @@ impl Work {
     }
 
     async fn acknowledge(&self, delivery: &Delivery, kind: AckKind) {
-        acknowledge(&self.bus.connection.client, delivery, kind).await;
+        acknowledge(&self.bus.connection, delivery, kind).await;
     }
 
     async fn answer(&self, run: foreplan_core::id::RunId, reply: Reply) -> bool {
@@ -174,10 +171,12 @@ impl Work {
 
 /// Acknowledges, and waits for the server's word. An acknowledgement that is lost makes the message
 /// come again, which is noticed by its count.
-pub(crate) async fn acknowledge(client: &Client, delivery: &Delivery, kind: AckKind) {
+pub(crate) async fn acknowledge(connection: &Connection, delivery: &Delivery, kind: AckKind) {
     let Some(reply) = delivery.reply.clone() else { return };
     // The library's own way subscribes to an inbox for each.
-    if let Err(error) = client.request(reply, kind.into()).await {
+    let answer = connection.client.request(reply, kind.into());
+    let (answer, ()) = tokio::join!(biased; answer, async { connection.gather.others() });
+    if let Err(error) = answer {
         tracing::debug!(subject = %delivery.subject, %error, "an acknowledgement was not confirmed");
     }
 }

@@ -3,9 +3,13 @@
 use foreplan_core::payload::ENTRY_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{Header, Message, VERSION};
+
+/// Most messages fit into so many bytes: what is written grows seldom.
+const FRAME_BYTES: usize = 1024;
 
 /// A message with its header: `{"header": {…}, "body": {…}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +58,8 @@ impl Frame {
     ///
     /// [`FrameError::TooLarge`].
     pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
-        let bytes = serde_json::to_vec(self).map_err(FrameError::Malformed)?;
+        let mut bytes = Vec::with_capacity(FRAME_BYTES);
+        serde_json::to_writer(&mut bytes, self).map_err(FrameError::Malformed)?;
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(FrameError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });
         }
@@ -70,12 +75,23 @@ impl Frame {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(FrameError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });
         }
-        match serde_json::from_slice::<Self>(bytes) {
+        match read(bytes) {
             Ok(frame) if frame.header.v <= VERSION => Ok(frame),
             Ok(frame) => Err(FrameError::TooNew { found: frame.header.v, known: VERSION }),
             Err(error) => Err(newer(bytes).unwrap_or(FrameError::Malformed(error))),
         }
     }
+}
+
+fn read(bytes: &[u8]) -> Result<Frame, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Unread<'a> {
+        header: Header,
+        #[serde(borrow)]
+        body: &'a RawValue,
+    }
+    let Unread { header, body } = serde_json::from_slice(bytes)?;
+    Ok(Frame { header, body: Message::read(body)? })
 }
 
 /// Tells a message of a later version from one that is none.

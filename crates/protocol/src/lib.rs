@@ -6,6 +6,7 @@
 mod frame;
 mod header;
 mod message;
+mod read;
 mod subject;
 mod trace;
 pub mod wire;

@@ -45,7 +45,7 @@ async def take(js, msg):
              "body": {"message": "reply", "run": run, "reply": {"reply": "step", **result}}}
     place = f"{run}.step-{ask['step'].replace('~', '=7e')}.{ask['attempt']}"
     await js.publish(f"{TENANT}.rep.{int(run[-2:], 16) % 64}.{place}", json.dumps(reply).encode(),
-                     headers={"Nats-Msg-Id": f"reply/{place}/{NAME}", "Foreplan-Worker": NAME})
+                     headers={"Nats-Msg-Id": f"reply/{place}/{NAME}"})
     await msg.ack_sync()
 
 async def every(seconds, act):

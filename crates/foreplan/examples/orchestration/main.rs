@@ -303,7 +303,8 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     }
     let system = workload.builder().store(store.clone()).traces(traces).build().await?;
 
-    let mut outcomes = Vec::new();
+    let mut runs = Vec::new();
+    let mut wrong = None;
     let mut walls = Vec::new();
     let mut cpu_before_s = 0.0;
     for round in 0..=settings.rounds {
@@ -311,17 +312,18 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
             cpu_before_s = cpu_s(std::process::id())?;
         }
         let began = Instant::now();
-        let runs = (0..workload.runs).map(|_| {
+        let running = (0..workload.runs).map(|_| {
             let system = system.clone();
             async move {
                 tokio::spawn(async move { system.run("Measure").await }).await?.map_err(anyhow::Error::from)
             }
         });
-        let ended = try_join_all(runs).await?;
+        let ended = try_join_all(running).await?;
         if round > 0 {
             walls.push(began.elapsed().as_secs_f64());
         }
-        outcomes.extend(ended);
+        wrong = wrong.or_else(|| workload.wrong(&ended, None));
+        runs.extend(ended.iter().map(|outcome| outcome.run));
     }
     let cpu_s = (cpu_s(std::process::id())? - cpu_before_s) / settings.rounds as f64;
     let spans: u64 = system.trace_stats().iter().map(|sink| sink.spans).sum();
@@ -329,10 +331,10 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     walls.sort_by(f64::total_cmp);
     let wall_s = walls[walls.len() / 2];
 
-    let mut wrong = workload.wrong(&outcomes, Some(settings.rounds + 1));
-    for outcome in &outcomes {
-        if let Some(fault) = store.journal.verify(outcome.run).await?.fault {
-            wrong = Some(format!("entry {} of {} does not verify: {}", fault.seq, outcome.run, fault.reason));
+    wrong = wrong.or_else(|| workload.wrong(&[], Some(settings.rounds + 1)));
+    for run in runs {
+        if let Some(fault) = store.journal.verify(run).await?.fault {
+            wrong = Some(format!("entry {} of {run} does not verify: {}", fault.seq, fault.reason));
         }
     }
     system.shutdown().await;
