@@ -3,7 +3,6 @@
 use foreplan_core::payload::ENTRY_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{Header, Message, VERSION};
@@ -75,23 +74,12 @@ impl Frame {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(FrameError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });
         }
-        match read(bytes) {
+        match serde_json::from_slice::<Self>(bytes) {
             Ok(frame) if frame.header.v <= VERSION => Ok(frame),
             Ok(frame) => Err(FrameError::TooNew { found: frame.header.v, known: VERSION }),
             Err(error) => Err(newer(bytes).unwrap_or(FrameError::Malformed(error))),
         }
     }
-}
-
-fn read(bytes: &[u8]) -> Result<Frame, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Unread<'a> {
-        header: Header,
-        #[serde(borrow)]
-        body: &'a RawValue,
-    }
-    let Unread { header, body } = serde_json::from_slice(bytes)?;
-    Ok(Frame { header, body: Message::read(body)? })
 }
 
 /// Tells a message of a later version from one that is none.

@@ -6,7 +6,6 @@
 mod frame;
 mod header;
 mod message;
-mod read;
 mod subject;
 mod trace;
 pub mod wire;

@@ -30,12 +30,6 @@ fn every_message_that_was_ever_written_is_read_and_keeps_its_meaning() {
         let path = entry.expect("an entry").path();
         let bytes = std::fs::read(&path).expect("a message");
         let frame = Frame::decode(&bytes).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
-        assert_eq!(
-            serde_json::from_slice::<Frame>(&bytes).expect("as serde reads it"),
-            frame,
-            "{}",
-            path.display()
-        );
         let again = frame.encode().expect("it is written");
         assert_eq!(Frame::decode(&again).expect("it reads back"), frame, "{}", path.display());
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
