@@ -55,11 +55,11 @@ doc:
 bench:
     cargo bench -p foreplan-core
     cargo build --release -p foreplan --example orchestration
-    target/release/examples/orchestration --workload chain --mode memory
-    target/release/examples/orchestration --workload waiting --mode sqlite-full
-    target/release/examples/orchestration --workload start --mode sqlite-full
+    for threads in 1 2; do target/release/examples/orchestration --workload chain --mode memory --rounds 300 --threads $threads; done
+    for workload in fan many latency; do target/release/examples/orchestration --workload $workload --mode memory; done
+    for workload in chain many waiting start; do target/release/examples/orchestration --workload $workload --mode sqlite-full; done
     target/release/examples/orchestration --workload chain --mode nats
-    target/release/examples/orchestration --workload many --mode nats --size 300 --rounds 3
+    target/release/examples/orchestration --workload many --mode nats --size 300 --rounds 25
     target/release/examples/orchestration --workload many --mode nats --size 100 --rounds 3 --replicas 3 --sync always
     target/release/examples/orchestration --workload recovery --mode nats
     target/release/examples/orchestration --workload latency --mode nats --size 24 --rounds 3 --slots 4 --executors 4
