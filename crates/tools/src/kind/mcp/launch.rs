@@ -21,7 +21,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     super::{
         OUTPUT_BYTES_MAX,
-        command::{file_digest, process::Group},
+        command::{
+            file_digest,
+            process::{Group, lead_group},
+        },
     },
     printed::Printed,
 };
@@ -95,7 +98,7 @@ impl Launch {
     }
 
     fn spawn(&self, program: PathBuf, cwd: PathBuf) -> io::Result<Child> {
-        Command::new(program)
+        lead_group(&mut Command::new(program))
             .arg0(&self.command[0])
             .args(&self.command[1..])
             .current_dir(cwd)
@@ -104,7 +107,6 @@ impl Launch {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
