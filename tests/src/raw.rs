@@ -124,6 +124,19 @@ impl Raw {
         })
     }
 
+    /// Loses what waits for a run in the queue of its shard, and returns how many messages that was.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn lose(&self, run: &str) -> u64 {
+        self.runtime.block_on(async {
+            let stream = self.js.get_stream("fp_CMD").await.expect("the stream");
+            stream.purge().filter(format!("fp.rep.*.{run}.>")).await.expect("it is emptied").purged
+        })
+    }
+
     /// Returns how many messages a stream has.
     #[must_use]
     pub fn messages(&self, stream: &str) -> u64 {

@@ -215,6 +215,32 @@ fn an_end_that_a_tracker_took_with_it_is_told_by_the_next_one() {
 }
 
 #[test]
+fn an_end_that_was_told_and_lost_is_told_again_by_the_same_tracker() {
+    let site = Site::new();
+    let ((_folder, stays), (_elsewhere, mut goes)) = (site.tracker(), site.tracker());
+    site.is_shared();
+    let mut runs = Vec::new();
+    let is_apart = |begun: &Begun| site.owners(begun) == (Some(goes.name.clone()), Some(stays.name.clone()));
+    while !runs.last().is_some_and(is_apart) {
+        assert!(runs.len() < RUNS_MAX, "some child run is with the other tracker than its parent");
+        runs.push(site.begin());
+    }
+    site.prints(&runs);
+    goes.signal("STOP");
+    site.printer.write("go", "");
+    let apart = runs.last().expect("there is one");
+    let mut lost = 0;
+    // As if a tracker had taken it that did not know yet that the step had begun.
+    wait_until("the child run's end is told", || {
+        lost += site.raw.lose(&apart.run);
+        lost > 0
+    });
+    assert_eq!(site.client.show(&apart.run)["status"], "running");
+    goes.kill();
+    site.ends(&runs);
+}
+
+#[test]
 fn a_child_run_that_waits_is_approved_when_its_tracker_is_another_one() {
     let site = Site::new();
     site.printer.write("go", "");

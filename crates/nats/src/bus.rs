@@ -229,7 +229,11 @@ impl Inner {
     /// Sends what a worker answers or asks, or what a tracker tells another's run, to the shard of the run.
     async fn reply(&self, to: &Subject, message: Message) -> Result<(), Error> {
         let Some((run, task, number)) = task_of(&message) else { return Err(misdirected(to)) };
+        let held = self.hands.lease(&(run, task.clone(), number));
         let kind = match &message {
+            // What a tracker says of a child run's end, or in a worker's place, it says again only if it may be
+            // lost: the parent may have been with a tracker that did not know of the attempt yet.
+            Message::Reply { reply: Reply::Step(_), .. } if held.is_none() => Uuid::now_v7().to_string(),
             // An agent step asks once for each of its calls.
             Message::PermitRequest(ask) => format!("permit-{:?}-{:?}", ask.call, ask.asker.claim),
             // Whoever was refused the permit must not keep the one who has it from answering.
@@ -247,7 +251,7 @@ impl Inner {
         let subject = self.connection.names.reply(run, &task, number);
         // A tracker answers in the place of a worker that never got its request, and for child runs.
         let own = || self.leases.get().map(|leases| leases.of(run, &task, number));
-        let lease = self.hands.lease(&(run, task.clone(), number)).or_else(own);
+        let lease = held.or_else(own);
         self.send(to, subject, message, Letter { id, lease, headers }).await
     }
 
