@@ -231,16 +231,14 @@ impl Inner {
         let Some((run, task, number)) = task_of(&message) else { return Err(misdirected(to)) };
         let held = self.hands.lease(&(run, task.clone(), number));
         let kind = match &message {
-            // What a tracker says of a child run's end, or in a worker's place, it says again only if it may be
-            // lost: the parent may have been with a tracker that did not know of the attempt yet.
-            Message::Reply { reply: Reply::Step(_), .. } if held.is_none() => Uuid::now_v7().to_string(),
             // An agent step asks once for each of its calls.
             Message::PermitRequest(ask) => format!("permit-{:?}-{:?}", ask.call, ask.asker.claim),
+            Message::Input { input: Input::Command(command), .. } => command.id.to_string(),
+            // What a tracker tells of a child run, to one, or in a worker's place, it tells again only if it may be
+            // lost: a parent's tracker may not have known of the attempt yet.
+            _ if held.is_none() => Uuid::now_v7().to_string(),
             // Whoever was refused the permit must not keep the one who has it from answering.
             Message::Reply { reply: Reply::Step(reply), .. } => format!("reply-{:?}", reply.claim),
-            Message::Input { input: Input::Command(command), .. } => command.id.to_string(),
-            // A child run may stand where it stood before.
-            Message::Input { input: Input::Child { .. }, .. } => Uuid::now_v7().to_string(),
             _ => "reply".to_owned(),
         };
         let id = format!("{kind}/{run}/{task}/{number}/{}", self.options.worker);
