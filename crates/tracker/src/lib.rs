@@ -24,6 +24,7 @@ mod news;
 mod outcome;
 mod perform;
 mod proposal;
+mod received;
 mod run_actor;
 mod shared;
 mod supervisor;

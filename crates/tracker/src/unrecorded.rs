@@ -31,12 +31,17 @@ pub(crate) struct Unrecorded {
 impl State {
     /// Notes that the journal did not take an input.
     pub(crate) fn refused(&mut self, input: &Input, error: &Error) {
-        let lost = matches!(error, Error::Conflict { .. });
-        if lost {
+        if matches!(error, Error::Conflict { .. }) {
             self.unrecorded = None;
         } else {
             self.keep(input);
         }
+        self.stuck(error);
+    }
+
+    /// Says that the run cannot be carried on here, for now.
+    pub(crate) fn stuck(&mut self, error: &Error) {
+        let lost = matches!(error, Error::Conflict { .. });
         self.is_stuck = true;
         self.shared.standings.set(self.run.id(), Standing::Stuck { why: error.to_string(), lost });
     }

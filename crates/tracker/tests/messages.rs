@@ -25,7 +25,9 @@ use foreplan_tracker::{Standing, SubmitError};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::support::{Fixture, PATIENCE, failed, plan_reply, replan_reply, returned, two_steps};
+use crate::support::{
+    Fixture, PATIENCE, failed, permit_request, plan_reply, replan_reply, returned, two_steps,
+};
 
 fn reply_to(run: RunId, reply: Reply) -> Message {
     Message::Reply { run, reply }
@@ -248,6 +250,28 @@ async fn a_tracker_that_is_not_alone_with_a_run_leaves_it() {
     tokio::time::timeout(PATIENCE, lost).await.unwrap();
     assert!(!settled.wait().await, "the message comes again, to whoever has the run");
     assert!(f.requests.try_recv().is_err(), "nothing was dispatched");
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_attempt_that_another_tracker_began_is_not_taken_for_late() {
+    let returned = |f: &Fixture| reply_to(f.run, returned("a", 2, json!({"n": 5})));
+    let asks = |f: &Fixture| Message::PermitRequest(permit_request(f.run, "a", 2));
+    let ends = |f: &Fixture| {
+        let input = Input::Child { step: "a".parse().unwrap(), attempt: 2, waits: false };
+        Message::Input { run: f.run, input }
+    };
+    let news: [&dyn Fn(&Fixture) -> Message; 3] = [&returned, &asks, &ends];
+    for news in news {
+        let mut f = Fixture::new().await;
+        f.planned(json!([{"id": "a", "tool": "send"}])).await;
+        f.asked_for_step().await;
+        f.begun_elsewhere().await;
+        let before = f.entries().await.len();
+        assert!(!f.tell(f.run, news(&f)).await, "it comes again");
+        assert_eq!(f.entries().await.len(), before);
+        f.tracker.carry_on(f.run, None);
+        assert!(f.tell(f.run, news(&f)).await, "to a state that knows of the attempt");
+    }
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ use crate::{
 pub use effects::{PERMIT_DENIED, permit_denied};
 pub use fork::Fork;
 pub use planning::QUESTIONS_MAX;
-pub use query::Found;
+pub use query::{Asked, Found};
 pub use reviewing::REVIEW_TIME_MAX;
 pub use state::{PlanVersion, Run, StepRun, StepState, Timer};
 

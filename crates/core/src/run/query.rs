@@ -25,6 +25,19 @@ pub enum Found<'a> {
     Absent,
 }
 
+/// What an answer is to.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// An attempt of a step.
+    Attempt(&'a StepId, u32),
+    /// A request to the planner.
+    Plan(u32),
+    /// A request to the replanner, by its basis.
+    Replan(u64),
+    /// A request to the reviewer.
+    Review(u32),
+}
+
 impl Run {
     /// Returns the run's id.
     #[must_use]
@@ -184,6 +197,23 @@ impl Run {
             );
         }
         self.proposed.as_ref().and_then(|p| p.checks.get(id)).is_some_and(|c| c.attempt == attempt)
+    }
+
+    /// Returns whether this was asked for. Who answers something else knows entries that are not in this state,
+    /// or has made it up.
+    #[must_use]
+    pub fn has_asked(&self, asked: Asked<'_>) -> bool {
+        match asked {
+            Asked::Attempt(id, attempt) => {
+                let check = || self.proposed.as_ref().and_then(|proposed| proposed.checks.get(id));
+                let step = self.step(id.as_str()).map(|step| step.attempts);
+                let last = step.or_else(|| check().map(|check| check.attempt));
+                last.is_some_and(|last| attempt <= last)
+            }
+            Asked::Plan(request) => request <= self.plan_requests,
+            Asked::Replan(basis) => basis < self.seq,
+            Asked::Review(review) => review <= self.reviews,
+        }
     }
 
     /// Returns whether the attempt that runs asks the `verify` tool.

@@ -15,7 +15,7 @@ use foreplan_core::{
     failure::{Failure, FailureKind},
     goal::{Parent, RunSpec},
     id::RunId,
-    input::{Asker, AttemptOutcome, AttemptReply, Command, CommandKind, Verdicts},
+    input::{Asker, AttemptOutcome, AttemptReply, Command, CommandKind, Input, Verdicts},
     payload::Output,
     plan::Plan,
     policy::ReplanDecision,
@@ -200,13 +200,7 @@ impl Fixture {
 
     /// Asks for a permit, and returns whether it was granted.
     pub(crate) async fn permit(&mut self, step: &str, attempt: u32) -> bool {
-        let asked = PermitRequest {
-            run: self.run,
-            step: step.parse().unwrap(),
-            attempt,
-            call: None,
-            asker: Asker::default(),
-        };
+        let asked = permit_request(self.run, step, attempt);
         assert!(self.tell(self.run, Message::PermitRequest(asked)).await);
         match self.next().await {
             Message::PermitAnswer(answer) => answer.granted,
@@ -218,6 +212,15 @@ impl Fixture {
     pub(crate) async fn planned(&mut self, steps: Value) {
         let request = self.asked_for_plan().await.request;
         assert!(self.reply(plan_reply(request, steps)).await);
+    }
+
+    /// Has another tracker take the run over, which begins the attempts in hand anew.
+    pub(crate) async fn begun_elsewhere(&self) {
+        let (mut run, record) = (self.folded().await, self.journal.find(self.run).await.unwrap().unwrap());
+        let (seq, input) = (run.seq(), Input::Takeover { by: "p2".to_owned() });
+        let decision = run.handle(Timestamp(9_000_000), &input).unwrap();
+        let entry = Run::entry(seq, run.at(), input, decision.events);
+        self.journal.append(self.run, Arc::new(entry), record.progress).await.unwrap();
     }
 
     /// Carries out a command that the run takes.
@@ -252,6 +255,11 @@ fn tool(name: &str, effect: &str) -> Value {
         "name": name, "description": "", "effect": effect, "capabilities": ["data"], "cost": 1,
         "digest": format!("sha256:{}", "0".repeat(64)), "input": true, "output": true,
     })
+}
+
+/// Returns the question whether an attempt may make its call.
+pub(crate) fn permit_request(run: RunId, step: &str, attempt: u32) -> PermitRequest {
+    PermitRequest { run, step: step.parse().unwrap(), attempt, call: None, asker: Asker::default() }
 }
 
 /// Returns the answer to a plan request.
