@@ -23,6 +23,7 @@ mod clock;
 mod executor;
 mod payload;
 mod pool;
+mod turns;
 mod worker;
 
 pub use agent::prompt;

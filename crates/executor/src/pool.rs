@@ -26,12 +26,13 @@ use parking_lot::RwLock;
 use ractor::{
     Actor, ActorCell, ActorId, MessagingErr, SpawnErr,
     factory::{
-        Factory, FactoryArguments, FactoryMessage, FactoryRef, queues::DefaultQueue, routing::QueuerRouting,
-        worker_builder,
+        Factory, FactoryArguments, FactoryMessage, FactoryRef, Job, routing::QueuerRouting, worker_builder,
     },
 };
 
-use crate::{attempt::Attempt, attempts::Attempts, clock::Clock, executor::Logs, worker::StepWorker};
+use crate::{
+    attempt::Attempt, attempts::Attempts, clock::Clock, executor::Logs, turns::Turns, worker::StepWorker,
+};
 
 /// Attempts that may wait for a worker of one pool: a thousand runs with 64 steps in flight each,
 /// at about half a kilobyte an attempt.
@@ -41,7 +42,7 @@ pub const QUEUE_MAX: usize = 64 * 1024;
 pub(crate) type JobKey = u64;
 
 type StepFactory =
-    Factory<JobKey, Attempt, (), StepWorker, QueuerRouting<JobKey, Attempt>, DefaultQueue<JobKey, Attempt>>;
+    Factory<JobKey, Attempt, (), StepWorker, QueuerRouting<JobKey, Attempt>, Turns<Job<JobKey, Attempt>>>;
 
 /// What all pools of an executor share.
 pub(crate) struct Shared {
@@ -99,7 +100,7 @@ impl Pool {
         let pool = Arc::clone(self);
         let arguments = FactoryArguments::builder()
             .worker_builder(Box::new(worker_builder(move |wid| (StepWorker::new(&pool, wid), ()))))
-            .queue(DefaultQueue::default())
+            .queue(Turns::default())
             .router(QueuerRouting::default())
             .num_initial_workers(self.concurrency)
             .build();
