@@ -35,6 +35,10 @@ use foreplan_core::{
 };
 use serde_json::{Value, json};
 
+/// What the program allocates with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Longest plan: fifty times the default limit, to show that the cost of a step stays the same.
 const STEPS_MAX: usize = 100_000;
 

@@ -104,7 +104,7 @@ pub struct Step {
     pub when: Option<String>,
     /// Runs the step once for each item of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub for_each: Option<ForEach>,
+    pub for_each: Option<Box<ForEach>>,
     /// The pool of executors; absent: the one that serves the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Capability>,
@@ -113,19 +113,19 @@ pub struct Step {
     pub tool: Option<ToolName>,
     /// A bounded loop of a model over the tools that it lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Agent>,
+    pub agent: Option<Box<Agent>>,
     /// A question to a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub human: Option<Human>,
+    pub human: Option<Box<Human>>,
     /// A goal of its own, planned and run as a child run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goal: Option<SubGoal>,
+    pub goal: Option<Box<SubGoal>>,
     /// The input, with markers: `{"$ref": …}`, `{"$template": …}`, `{"$literal": …}`.
     #[serde(default = "empty_object", skip_serializing_if = "is_empty_object")]
     pub input: Value,
     /// JSON Schema that the output must fit, besides the tool's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Value>,
+    pub output: Option<Box<Value>>,
     /// CEL over `output`, `input` and `params` that must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,
@@ -144,7 +144,7 @@ pub struct Step {
     pub review: bool,
     /// What an agent step may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<StepBudget>,
+    pub budget: Option<Box<StepBudget>>,
 }
 
 impl Step {

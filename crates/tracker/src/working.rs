@@ -362,7 +362,7 @@ impl State {
         work.outcome.clone_from(&step.outcome);
         work.instructions.clone_from(&agent.instructions);
         work.tools = listed.collect();
-        work.output.clone_from(&step.output);
+        work.output = step.output.as_deref().cloned();
         let deps = version.plan.position(step.id.as_str()).map(|at| &version.plan.node(at).deps);
         for dep in deps.into_iter().flatten() {
             let id = &version.plan.step(*dep).id;

@@ -79,7 +79,7 @@ fn schemas<'s>(step: &'s Step, tool: Option<&'s ToolDescriptor>) -> impl Iterato
         Some(StepKind::Human(human)) => Some(human.answer.as_ref().unwrap_or(&TEXT)),
         Some(StepKind::Agent(_) | StepKind::Goal(_)) | None => None,
     };
-    own.into_iter().chain(&step.output)
+    own.into_iter().chain(step.output.as_deref())
 }
 
 /// Returns the schema of a `for_each` step's output: a list with one output for each item.

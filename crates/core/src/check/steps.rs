@@ -112,7 +112,7 @@ impl<'a> Checker<'a> {
         }
         attempts(step, context, &mut findings);
         reviewed(step, context, &mut findings);
-        schema(step.output.as_ref(), "output", &mut findings);
+        schema(step.output.as_deref(), "output", &mut findings);
         schema(step.human.as_ref().and_then(|h| h.answer.as_ref()), "human.answer", &mut findings);
         findings
     }

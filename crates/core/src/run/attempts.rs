@@ -1,7 +1,5 @@
 //! What the events of attempts and steps change. A part of `apply`, with its rules.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::{
@@ -199,9 +197,5 @@ impl Run {
         state.workers_lost = 0;
         state.permits_late = 0;
         state.unserved_since = None;
-    }
-
-    pub(super) fn timeout_of(&self, position: u32, verify: bool) -> Duration {
-        self.dispatch_of(position, verify).map_or(self.spec.limits.step_timeout, |d| d.timeout)
     }
 }

@@ -177,7 +177,7 @@ impl Turn<'_> {
         }
     }
 
-    fn for_each(&self, at: u32) -> Option<ForEach> {
+    fn for_each(&self, at: u32) -> Option<Box<ForEach>> {
         let plan = Arc::clone(&self.run.versions.last()?.plan);
         plan.step(at).for_each.clone()
     }

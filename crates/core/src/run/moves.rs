@@ -22,6 +22,7 @@ impl Run {
     /// on, but whose dependencies a later version changed, waits for them.
     pub(super) fn set(&mut self, at: u32, mut state: StepState) {
         self.leave(at);
+        self.moved = at;
         if matches!(state, StepState::Evaluating | StepState::Queued | StepState::Backoff { .. }) {
             let missing = self.missing(at);
             if missing > 0 {

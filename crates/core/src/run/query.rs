@@ -1,5 +1,7 @@
 //! Questions about a run, and the bookkeeping of its steps.
 
+use std::time::Duration;
+
 use super::state::{PlanVersion, Run, StepRun, StepState};
 use crate::{
     action::{Dispatch, Work},
@@ -286,6 +288,12 @@ impl Run {
     }
 
     pub(super) fn position(&self, id: &str) -> Option<u32> {
+        // Most often it is about the step that moved last, or the one behind it.
+        for near in [self.moved, self.moved + 1] {
+            if self.steps.get(near as usize).is_some_and(|step| step.id.as_str() == id) {
+                return Some(near);
+            }
+        }
         if let Some(at) = self.versions.last().and_then(|v| v.plan.position(id)) {
             return Some(at);
         }
@@ -301,28 +309,31 @@ impl Run {
     pub(super) fn dispatch_of(&self, at: u32, verify: bool) -> Option<Dispatch> {
         let version = self.versions.last()?;
         let step = self.step_definition(at)?;
-        let own = match step.kind()? {
-            StepKind::Tool(own) => own,
-            StepKind::Agent(_) if !verify => return self.agent_dispatch(at, version, step),
-            StepKind::Agent(_) | StepKind::Human(_) | StepKind::Goal(_) => return None,
-        };
-        let sealed = version.envelope.tools.get(own)?;
-        let tool = if verify { sealed.verify.as_ref()? } else { own };
-        let called = version.envelope.tools.get(tool)?;
+        if matches!(step.kind()?, StepKind::Agent(_)) && !verify {
+            return self.agent_dispatch(at, version, step);
+        }
+        let (tool, called) = version.call_of(step, verify)?;
         let capability = match &step.capability {
             Some(capability) if !verify => capability,
             _ => called.capabilities.first()?,
         };
-        let timeout = step.timeout.filter(|_| !verify).or(called.timeout);
         Some(Dispatch {
             step: self.steps[at as usize].id.clone(),
             attempt: self.steps[at as usize].attempts + 1,
             work: Work::Tool { tool: tool.clone(), tool_digest: called.digest },
             effect: called.effect,
             capability: capability.clone(),
-            timeout: timeout.unwrap_or(self.spec.limits.step_timeout),
+            timeout: self.timeout_of(at, verify),
             verify,
         })
+    }
+
+    /// Returns how long an attempt may take.
+    pub(super) fn timeout_of(&self, at: u32, verify: bool) -> Duration {
+        let step = self.step_definition(at);
+        let own = step.filter(|step| !verify && step.human.is_none() && step.goal.is_none());
+        let called = || self.versions.last()?.call_of(step?, verify)?.1.timeout;
+        own.and_then(|step| step.timeout).or_else(called).unwrap_or(self.spec.limits.step_timeout)
     }
 
     fn agent_dispatch(&self, at: u32, version: &PlanVersion, step: &Step) -> Option<Dispatch> {
@@ -334,7 +345,7 @@ impl Run {
             work: Work::Agent { digest: sealed.digest, max: StepMax::of(step).min(left) },
             effect: version.envelope.effect_of(step).unwrap_or(Effect::Read),
             capability: sealed.capability.clone(),
-            timeout: step.timeout.unwrap_or(self.spec.limits.step_timeout),
+            timeout: self.timeout_of(at, false),
             verify: false,
         })
     }

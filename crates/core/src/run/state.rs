@@ -10,17 +10,17 @@ use crate::{
     action::Trigger,
     budget::{StepMax, Usage},
     digest::Digest,
-    envelope::SealedEnvelope,
+    envelope::{SealedEnvelope, SealedTool},
     event::{ReviewOf, RunFailure},
     failure::Failure,
     finding::Finding,
     fork::Kept,
     goal::RunSpec,
-    id::{RunId, StepId},
+    id::{RunId, StepId, ToolName},
     input::{Asker, PlanAnswer},
     map::IdMap,
     payload::Output,
-    plan::CompiledPlan,
+    plan::{CompiledPlan, Step, StepKind},
     review::ReviewOutcome,
     time::Timestamp,
     view::Status,
@@ -52,6 +52,8 @@ pub struct Run {
     pub(super) steps: Vec<StepRun>,
     /// Positions of items.
     pub(super) items: IdMap<StepId, u32>,
+    /// The position of the step that moved last.
+    pub(super) moved: u32,
     /// Steps whose dependencies are done and of which the shell has not said whether they can start.
     pub(super) evaluating: BTreeSet<u32>,
     /// Those that joined `evaluating` since the last entry. Empty between entries.
@@ -84,7 +86,7 @@ pub struct Run {
     pub(super) done_calls: Vec<Kept>,
     /// Whether params changed since the version in force was adopted.
     pub(super) params_changed: bool,
-    pub(super) failed_tools: BTreeSet<crate::id::ToolName>,
+    pub(super) failed_tools: BTreeSet<ToolName>,
     /// Attempts that were permitted, at any time.
     pub(super) permits: HashSet<(StepId, u32)>,
     /// Those of `permits` whose result is on record.
@@ -127,6 +129,7 @@ impl Run {
             versions: Vec::new(),
             steps: Vec::new(),
             items: IdMap::default(),
+            moved: 0,
             evaluating: BTreeSet::new(),
             fresh: Vec::new(),
             queue: VecDeque::new(),
@@ -251,6 +254,18 @@ pub struct PlanVersion {
     pub approved_by: Option<String>,
     /// When it came into force.
     pub adopted_at: Option<Timestamp>,
+}
+
+impl PlanVersion {
+    /// Returns the tool that a step calls, or the one that verifies it, as it is sealed.
+    pub(super) fn call_of(&self, step: &Step, verify: bool) -> Option<(&ToolName, &SealedTool)> {
+        let Some(StepKind::Tool(own)) = step.kind() else { return None };
+        let (own, sealed) = self.envelope.tools.get_key_value(own)?;
+        if !verify {
+            return Some((own, sealed));
+        }
+        self.envelope.tools.get_key_value(sealed.verify.as_ref()?)
+    }
 }
 
 /// A request to the replanner that has no answer yet.
