@@ -319,8 +319,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Tells the workers that nobody waits for their results any more.
+    /// Tells the workers that nobody waits for their results any more. What this decision began is not asked for.
     pub(super) fn cancel_attempts(&mut self) {
+        self.actions.retain(|action| !matches!(action, Action::RunStep(_) | Action::RunGoal { .. }));
         for (step, attempt) in self.in_hand() {
             self.stop(step, attempt);
         }

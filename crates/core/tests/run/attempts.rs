@@ -215,7 +215,7 @@ fn what_an_attempt_used_counts_and_too_much_ends_the_run() {
     reply.usage.output_tokens = 41;
     assert_eq!(
         h.handle(Input::Result(reply)),
-        ["a#1 succeeded", "b#1 started", "run failed: limit tokens", "> run b#1 read", "> cancel b#1"]
+        ["a#1 succeeded", "b#1 started", "run failed: limit tokens", "> cancel b#1"]
     );
 }
 
