@@ -22,13 +22,16 @@ die() { say "error: $*" >&2; exit 1; }
 [[ -x $foreplan ]] || die "there is no foreplan: run \`cargo build\`, or name it: FOREPLAN=…"
 unset NATS_URL NATS_CREDS NATS_INBOX FOREPLAN_PROJECT FOREPLAN_STORE FOREPLAN_TENANT
 mkdir -p "$dir/log"
+rm -f "$dir"/log/*
 
-names=() pids=()
+names=() pids=() launches=()
 start() { # NAME COMMAND…
-    local name=$1
-    shift
-    "$@" >"$dir/log/$name" 2>&1 </dev/null &
-    names+=("$name") pids+=($!)
+    names+=("$1")
+    launch $((${#names[@]} - 1)) "${@:2}"
+}
+launch() { # AT COMMAND…
+    "${@:2}" >>"$dir/log/${names[$1]}" 2>&1 </dev/null &
+    pids[$1]=$! launches[$1]=$((${launches[$1]:-0} + 1))
 }
 wait_for() { # NAME WORD: until the log of a process has the word
     for _ in $(seq 300); do
@@ -41,7 +44,21 @@ wait_for() { # NAME WORD: until the log of a process has the word
 check() { # dies if a process has ended
     local at
     for at in "${!pids[@]}"; do
-        kill -0 "${pids[$at]}" 2>/dev/null || die "${names[$at]} has ended; it said: $(tail -5 "$dir/log/${names[$at]}")"
+        kill -0 "${pids[$at]}" 2>/dev/null || died "$at"
+    done
+}
+died() { # AT
+    die "${names[$1]} has ended; it said: $(tail -5 "$dir/log/${names[$1]}")"
+}
+keep_up() { # starts an agent again that has ended, as a supervisor of services would, unless it cannot start
+    local at name
+    for at in "${!pids[@]}"; do
+        kill -0 "${pids[$at]}" 2>/dev/null && continue
+        name=${names[$at]}
+        case $name in nats | jaeger) died "$at" ;; esac
+        (($(grep -c "Serving as" "$dir/log/$name") == launches[at])) || died "$at"
+        launch "$at" agent "$name"
+        say "$name has ended and is started again: process ${pids[$at]}"
     done
 }
 stop() { # the last first: NATS goes when nobody needs it any more
@@ -83,17 +100,17 @@ if [[ -n $jaeger ]]; then
     export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
 fi
 idle=$dir/idle && mkdir -p "$idle"
-in_dir() { cd "$1" && shift && exec "$@"; } # in the background only: it takes the place of its shell
-for role in planner replanner tracker-1 tracker-2; do
-    start "$role" in_dir "$idle" "$foreplan" serve --roles "${role%-?}" --listen 127.0.0.1:0
-done
-for pool in ci-1 ci-2 ops-1 ops-2; do
-    start "$pool" "$foreplan" serve "$project" --roles executor --capability "${pool%-?}" --listen 127.0.0.1:0
-done
-if "$python" -c 'import nats' 2>/dev/null; then
-    start python in_dir "$specialist" "$python" specialist.py
-    start desk "$foreplan" serve "$specialist" --roles executor --listen 127.0.0.1:0
-fi
+agent() { # NAME: takes the place of its shell
+    case $1 in
+        python) cd "$specialist" && exec "$python" specialist.py ;;
+        desk) exec "$foreplan" serve "$specialist" --roles executor --listen 127.0.0.1:0 ;;
+        ci-? | ops-?) exec "$foreplan" serve "$project" --roles executor --capability "${1%-?}" --listen 127.0.0.1:0 ;;
+        *) cd "$idle" && exec "$foreplan" serve --roles "${1%-?}" --listen 127.0.0.1:0 ;;
+    esac
+}
+agents=(planner replanner tracker-1 tracker-2 ci-1 ci-2 ops-1 ops-2)
+! "$python" -c 'import nats' 2>/dev/null || agents+=(python desk)
+for name in "${agents[@]}"; do start "$name" agent "$name"; done
 for name in "${names[@]}"; do
     case $name in nats | jaeger) ;; *) wait_for "$name" "Serving as" ;; esac
 done
@@ -109,6 +126,6 @@ say "  $foreplan watch last; $foreplan audit last"
 say "Ctrl-C here ends everything. Data and logs: $dir"
 while :; do
     sleep 1 &
-    wait $! || true
-    check
+    wait $! 2>/dev/null || true # says nothing of who was killed: keep_up does
+    keep_up
 done

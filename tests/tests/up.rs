@@ -9,8 +9,13 @@ use std::{
 use foreplan_testkit::nats::binary;
 use foreplan_tests::{Project, python::python};
 
+fn signal(signal: &str, process: &str) {
+    let told = Command::new("kill").args([signal, process]).status();
+    assert!(told.is_ok_and(|status| status.success()), "{signal} {process}");
+}
+
 #[test]
-fn up_brings_everything_up_for_a_release_and_an_interrupt_ends_it() {
+fn up_brings_everything_up_for_a_release_keeps_it_up_and_an_interrupt_ends_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = tempfile::tempdir().expect("a folder");
     let project = Project::example("release-checklist");
@@ -63,8 +68,18 @@ fn up_brings_everything_up_for_a_release_and_an_interrupt_ends_it() {
         "{view:#}"
     );
 
-    let told = Command::new("kill").args(["-INT", &up.id().to_string()]).status();
-    assert!(told.is_ok_and(|status| status.success()));
+    let (_, worker) = processes.iter().find(|(name, _)| name == "ops-1").expect("a worker");
+    signal("-KILL", worker);
+    let again = lines.find_map(|line| {
+        line.strip_prefix("ops-1 has ended and is started again: process ").map(str::to_owned)
+    });
+    processes.push(("ops-1".to_owned(), again.expect("who is killed is started again")));
+    let waiting = project.foreplan(&["run", "--param", "version=1.4.2"]);
+    assert_eq!(waiting.code, 3, "the others went on: {waiting:?}");
+    project.approve();
+    assert_eq!(project.show("last")["status"], "succeeded");
+
+    signal("-INT", &up.id().to_string());
     let last: Vec<String> = lines.collect();
     assert!(last.iter().any(|line| line.starts_with("Stopped.")), "{last:?}");
     assert_eq!(up.wait().ok().and_then(|status| status.code()), Some(130));
