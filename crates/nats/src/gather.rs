@@ -36,3 +36,42 @@ impl Gather {
         self.woken.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::mpsc, task::yield_now};
+
+    use super::*;
+
+    /// Returns how many messages were there each time that the connection had its turn, of two tasks that send
+    /// one after the other.
+    async fn turns(gather: Option<Gather>) -> Vec<usize> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let connection = tokio::spawn(async move {
+            let mut turns = Vec::new();
+            while receiver.recv().await.is_some() {
+                turns.push(1 + std::iter::from_fn(|| receiver.try_recv().ok()).count());
+            }
+            turns
+        });
+        // The connection waits now, and so does the task that does nothing.
+        yield_now().await;
+        for message in 0..2 {
+            let (sender, gather) = (sender.clone(), gather.clone());
+            tokio::spawn(async move {
+                sender.send(message).expect("the connection listens");
+                gather.iter().for_each(Gather::others);
+            });
+        }
+        drop(sender);
+        connection.await.expect("the connection ends")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_two_tasks_send_waits_for_the_connection_together() {
+        let on_one_worker = tokio::spawn(async { (turns(None).await, turns(Some(Gather::start())).await) });
+        let (alone, gathered) = on_one_worker.await.expect("both are counted");
+        assert_eq!(alone, [1, 1], "tokio runs the connection before the second");
+        assert_eq!(gathered, [2]);
+    }
+}
