@@ -27,7 +27,9 @@ impl State {
         message: Message,
         receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
-        self.keep_up(&message).await?;
+        if !self.keeps_up(&message).await? {
+            return Ok(());
+        }
         match message {
             Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply, receipt).await,
             Message::Reply { reply: Reply::Plan { request, by, outcome, usage, calls }, .. } => {
@@ -79,24 +81,29 @@ impl State {
         }
     }
 
-    /// Makes sure that what a message answers was asked for in this state, or nowhere.
+    /// Returns whether what a message answers was asked for in this state, or nowhere; `false` if that cannot be
+    /// found out now. Unless it is so, the message is left to come again.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if another process carried the run on, and may have asked; or the journal's, if it
-    /// cannot be read. The message comes again, to a state that knows.
-    async fn keep_up(&mut self, message: &Message) -> Result<(), Error> {
+    /// [`Error::Conflict`] if another process carried the run on, and may have asked.
+    async fn keeps_up(&mut self, message: &Message) -> Result<bool, Error> {
         if asked(message).is_none_or(|asked| self.run.has_asked(asked)) {
-            return Ok(());
+            return Ok(true);
         }
         let (run, seq) = (self.run.id(), self.run.seq());
-        let error = match self.shared.journal.read(run, seq).await {
-            Ok(newer) if newer.is_empty() => return Ok(()),
-            Ok(_) => Error::Conflict { run, seq },
-            Err(error) => error,
-        };
-        self.stuck(&error);
-        Err(error)
+        match self.shared.journal.read(run, seq).await {
+            Ok(newer) if newer.is_empty() => Ok(true),
+            Ok(_) => {
+                let error = Error::Conflict { run, seq };
+                self.stuck(&error);
+                Err(error)
+            }
+            Err(error) => {
+                tracing::debug!(%run, %error, "an answer to what was not asked here waits for the journal");
+                Ok(false)
+            }
+        }
     }
 
     /// Checks the plan that a replanner's decision makes, if it makes one.

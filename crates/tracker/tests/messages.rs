@@ -275,6 +275,19 @@ async fn what_is_said_of_an_attempt_that_another_tracker_began_is_not_taken_for_
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_looked_up_comes_again_and_costs_the_run_nothing() {
+    let mut f = Fixture::new().await;
+    f.planned(two_steps()).await;
+    f.asked_for_step().await;
+    f.journal.set_unreadable(true);
+    assert!(!f.reply(returned("a", 2, json!({}))).await, "it comes again");
+    assert!(f.reply(returned("a", 1, json!({"n": 5}))).await, "the actor goes on");
+    assert_eq!(f.asked_for_step().await.step.as_str(), "b");
+    f.journal.set_unreadable(false);
+    f.changes_nothing(reply_to(f.run, returned("a", 2, json!({})))).await;
+}
+
+#[tokio::test]
 async fn a_run_that_only_waits_is_looked_after_without_a_word_and_one_with_work_in_hand_is_taken_over() {
     let mut waits = Fixture::new().await;
     waits.planned(json!([{"id": "ask", "human": {"question": "Go on?"}}])).await;

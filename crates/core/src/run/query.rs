@@ -207,10 +207,8 @@ impl Run {
     pub fn has_asked(&self, asked: Asked<'_>) -> bool {
         match asked {
             Asked::Attempt(id, attempt) => {
-                let check = || self.proposed.as_ref().and_then(|proposed| proposed.checks.get(id));
-                let step = self.step(id.as_str()).map(|step| step.attempts);
-                let last = step.or_else(|| check().map(|check| check.attempt));
-                last.is_some_and(|last| attempt <= last)
+                let last = self.step(id.as_str()).map(|step| step.attempts);
+                last.or_else(|| self.retired.get(id).copied()).is_some_and(|last| attempt <= last)
             }
             Asked::Plan(request) => request <= self.plan_requests,
             Asked::Replan(basis) => basis < self.seq,

@@ -78,7 +78,7 @@ pub struct Run {
     pub(super) reviews_open: BTreeMap<u32, ReviewOf>,
     pub(super) judgements: Vec<Judged>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
-    /// Attempts of steps that left the plan: numbers never start again.
+    /// Attempts of steps that left the plan, and of assumptions: numbers never start again.
     pub(super) retired: HashMap<StepId, u32>,
     /// Results of earlier versions that may stand again.
     pub(super) previous: HashMap<StepId, Previous>,

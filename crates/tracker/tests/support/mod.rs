@@ -49,16 +49,22 @@ pub(crate) struct Fixture {
     pub(crate) run: RunId,
 }
 
-/// A journal that can take an entry and say that it did not.
+/// A journal that can take an entry and say that it did not, and that can refuse to be read.
 pub(crate) struct Doubtful {
     kept: MemoryJournal,
     doubts: AtomicBool,
+    is_unreadable: AtomicBool,
 }
 
 impl Doubtful {
     /// Denies the next entry.
     pub(crate) fn doubt_once(&self) {
         self.doubts.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets it be read, or not.
+    pub(crate) fn set_unreadable(&self, is_unreadable: bool) {
+        self.is_unreadable.store(is_unreadable, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +91,12 @@ impl Journal for Doubtful {
     }
 
     fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, JournalError>> {
-        self.kept.read(run, from)
+        Box::pin(async move {
+            if self.is_unreadable.load(Ordering::Relaxed) {
+                return Err(JournalError::Busy);
+            }
+            self.kept.read(run, from).await
+        })
     }
 
     fn find(&self, run: RunId) -> BoxFuture<'_, Result<Option<RunRecord>, JournalError>> {
@@ -116,7 +127,11 @@ impl Fixture {
         }
         let payloads = Arc::new(MemoryPayloads::default());
         let kept = MemoryJournal::new(Arc::clone(&payloads));
-        let journal = Arc::new(Doubtful { kept, doubts: AtomicBool::new(false) });
+        let journal = Arc::new(Doubtful {
+            kept,
+            doubts: AtomicBool::new(false),
+            is_unreadable: AtomicBool::new(false),
+        });
         let tools = json!({"read": tool("read", "read"), "send": tool("send", "irreversible")});
         let inventory: Arc<Inventory> = Arc::new(serde_json::from_value(tools).unwrap());
         let clock = TestClock::ticking(Timestamp(1_000_000), Duration::from_micros(1));
