@@ -6,6 +6,9 @@ use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 
+/// Queues of a deployment that says nothing of them.
+const QUEUES: u8 = 16;
+
 /// A connection to the server of a deployment.
 pub struct Raw {
     runtime: Runtime,
@@ -106,25 +109,24 @@ impl Raw {
         message.expect("there is work").expect("the work comes whole")
     }
 
-    /// Deletes the consumers of all shards, as a server loses them that comes back, and returns how many
-    /// there were.
+    /// Deletes the queues of trackers, as a server loses them that comes back, and returns how many there were.
     ///
     /// # Panics
     ///
     /// If the server does not answer.
     #[must_use]
-    pub fn forget_shards(&self) -> usize {
+    pub fn forget_queues(&self) -> usize {
         self.runtime.block_on(async {
             let stream = self.js.get_stream("fp_CMD").await.expect("a stream");
-            let shards: Vec<String> = stream.consumer_names().try_collect().await.expect("names");
-            for shard in &shards {
-                stream.delete_consumer(shard).await.expect("it is there");
+            let queues: Vec<String> = stream.consumer_names().try_collect().await.expect("names");
+            for queue in &queues {
+                stream.delete_consumer(queue).await.expect("it is there");
             }
-            shards.len()
+            queues.len()
         })
     }
 
-    /// Loses what waits for a run in the queue of its shard, and returns how many messages that was.
+    /// Loses what waits for a run in its queue, and returns how many messages that was.
     ///
     /// # Panics
     ///
@@ -165,19 +167,19 @@ impl Raw {
         steps.filter_map(|step| step["step"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Returns how many shards each tracker has.
+    /// Returns how many queues each tracker has.
     #[must_use]
     pub fn owners(&self) -> BTreeMap<String, usize> {
         let mut owners = BTreeMap::new();
-        for shard in 0..64 {
-            if let Some(owner) = self.owner(shard) {
+        for queue in 0..QUEUES {
+            if let Some(owner) = self.owner(queue) {
                 *owners.entry(owner).or_default() += 1;
             }
         }
         owners
     }
 
-    /// Returns the tracker that has a run's shard; nobody, if a server that has just been started
+    /// Returns the tracker that has a run's queue; nobody, if a server that has just been started
     /// again does not answer yet.
     ///
     /// # Panics
@@ -186,13 +188,13 @@ impl Raw {
     #[must_use]
     pub fn owner_of(&self, run: &str) -> Option<String> {
         let last = run.get(run.len() - 2..).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        self.owner(last.expect("a run's id") % 64)
+        self.owner(last.expect("a run's id") % QUEUES)
     }
 
-    fn owner(&self, shard: u8) -> Option<String> {
+    fn owner(&self, queue: u8) -> Option<String> {
         self.runtime.block_on(async {
             let bucket = self.js.get_key_value("fp_OWNERS").await.ok()?;
-            let owner = bucket.get(shard.to_string()).await.ok()??;
+            let owner = bucket.get(format!("{QUEUES}.{queue}")).await.ok()??;
             Some(String::from_utf8_lossy(&owner).into_owned())
         })
     }

@@ -62,8 +62,8 @@ fn a_dead_trackers_runs_go_on_within_fifteen_seconds() {
     site.client.submit();
     site.begins();
     let (_other, second) = site.deployment.agents();
-    wait_until("each tracker has half of the shards", || {
-        site.raw.owners().values().filter(|shards| **shards == 32).count() == 2
+    wait_until("each tracker has half of the queues", || {
+        site.raw.owners().values().filter(|queues| **queues == 8).count() == 2
     });
     let owner = site.raw.owner_of(site.show()["run"].as_str().expect("an id"));
     let owns = |tracker: &Serving| Some(&tracker.name) == owner.as_ref();
@@ -191,7 +191,7 @@ fn queues_that_the_server_forgot_are_made_again_and_nothing_in_them_is_lost() {
     let _executor = site.executor();
     site.client.submit();
     site.begins();
-    assert_eq!(site.raw.forget_shards(), 64);
+    assert_eq!(site.raw.forget_queues(), 16);
     let paused = site.client.foreplan(&["pause", "last"]);
     assert_eq!(paused.code, 0, "{paused:?}");
 
@@ -201,6 +201,31 @@ fn queues_that_the_server_forgot_are_made_again_and_nothing_in_them_is_lost() {
     assert_eq!(resumed.code, 0, "{resumed:?}");
     site.client.ends(0);
     assert_eq!(site.show()["steps"][0]["attempts"], 1);
+}
+
+#[test]
+fn queues_are_divided_anew_while_no_tracker_runs_and_nothing_in_them_is_lost() {
+    let site = Site::new(PATIENT);
+    let (_folder, mut agents) = site.deployment.agents();
+    let _executor = site.executor();
+    site.client.submit();
+    site.begins();
+    let divide = |more: &[&str]| site.client.foreplan(&[&["nats", "setup", "--queues", "4"], more].concat());
+    let refused = divide(&[]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    assert!(refused.stderr.contains(&agents.name) && refused.stderr.contains("stop them"), "{refused:?}");
+    assert_eq!(agents.stop(), Some(0));
+    site.worker.write("go", "");
+    wait_until("the answer waits for a tracker", || site.raw.messages("fp_CMD") > 0);
+
+    let dry = divide(&["--dry-run"]);
+    assert_eq!(dry.code, 8, "{dry:?}");
+    assert!(dry.stderr.contains("16") && dry.stderr.contains("4"), "{dry:?}");
+    divide(&[]).succeeded();
+    let _agents = site.deployment.agents();
+    site.client.ends(0);
+    assert_eq!(site.show()["steps"][0]["attempts"], 1);
+    assert_eq!(site.raw.forget_queues(), 4);
 }
 
 #[test]

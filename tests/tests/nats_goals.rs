@@ -83,11 +83,11 @@ impl Site {
         tracker(&self.deployment.server.url())
     }
 
-    /// Waits until two trackers share the shards.
+    /// Waits until two trackers share the queues.
     fn is_shared(&self) {
         wait_until("each tracker has its share", || {
             let owners = self.raw.owners();
-            owners.len() == 2 && owners.values().sum::<usize>() == 64
+            owners.len() == 2 && owners.values().sum::<usize>() == 16
         });
     }
 

@@ -208,7 +208,7 @@ async fn no_role_can_do_what_is_another_s() {
         "$JS.API.CONSUMER.CREATE.fp_WORK.mine.fp.work.>",
         "$JS.API.CONSUMER.MSG.NEXT.fp_WORK.planner",
         "$JS.API.CONSUMER.MSG.NEXT.fp_WORK.executor-release-checklist-ci",
-        "$JS.API.CONSUMER.MSG.NEXT.fp_CMD.shard-0",
+        "$JS.API.CONSUMER.MSG.NEXT.fp_CMD.queue-0",
         "$JS.API.DIRECT.GET.fp_RUNS",
         "$JS.API.STREAM.MSG.GET.fp_CMD",
         "$JS.API.CONSUMER.DELETE.fp_WORK.planner",

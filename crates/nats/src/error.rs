@@ -62,6 +62,14 @@ pub enum Error {
         /// What differs: what there is, and what is needed.
         differences: Vec<String>,
     },
+    /// Something cannot be changed while others use it.
+    #[error("{what} cannot be changed while these use it: {}; stop them first", .by.join(", "))]
+    InUse {
+        /// What was to be changed.
+        what: &'static str,
+        /// Who uses it.
+        by: Vec<String>,
+    },
     /// The tenant prefix cannot be used.
     #[error(transparent)]
     Tenant(#[from] foreplan_protocol::wire::InvalidTenant),

@@ -5,8 +5,8 @@
 //!  RUNS       entries of runs, one subject each     NatsJournal
 //!  PAYLOADS   values too large for an entry         NatsPayloads
 //!  WORK       requests to planners and executors    NatsBus
-//!  CMD        commands and replies, by shard        Shards ──▶ NatsBus ──▶ tracker
-//!  OWNERS     which tracker has which shard         Shards
+//!  CMD        commands and replies, by queue        Shards ──▶ NatsBus ──▶ tracker
+//!  OWNERS     which tracker has which queue         Shards
 //!  OPEN       runs that are to be looked after      NatsJournal, Shards
 //!  CURSORS    how far each place has the traces     NatsJournal
 //!  CAPABILITIES, WORKERS                            Registry
@@ -31,6 +31,7 @@ mod journal;
 mod lease;
 mod payloads;
 mod pull;
+mod queues;
 mod read;
 mod run_store;
 mod setup;

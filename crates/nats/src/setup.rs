@@ -9,14 +9,14 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, PullConsumer, pull},
     context::GetStreamErrorKind,
     kv, object_store,
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
-use foreplan_protocol::wire::{Names, SHARDS, Worker};
+use foreplan_protocol::wire::{Names, Queues, Worker};
 
-use crate::{Connection, Error, cursors, error::chain};
+use crate::{Connection, Error, cursors, error::chain, queues};
 
 /// How long a tracker may take over a message before it comes again: short, so that a takeover is.
-const CMD_ACK_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const CMD_ACK_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a worker may go without a sign of life before its request counts as lost.
 pub(crate) const WORK_ACK_WAIT: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub(crate) const OWNER_AGE: Duration = Duration::from_secs(10);
 pub(crate) const WORKER_AGE: Duration = Duration::from_secs(30);
 
 /// Messages that one consumer may have in hand.
-const ACK_PENDING_MAX: i64 = 4096;
+pub(crate) const ACK_PENDING_MAX: i64 = 4096;
 
 /// How often a request is handed out at most. Trackers count attempts; this only stops a request that
 /// kills whoever reads it.
@@ -46,11 +46,13 @@ pub struct Setup {
     pub dry_run: bool,
     /// How long a worker may go without a sign of life before its request counts as lost.
     pub work_ack_wait: Duration,
+    /// Queues of trackers; as many as there are, if nothing is said.
+    pub queues: Option<Queues>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { replicas: 1, dry_run: false, work_ack_wait: WORK_ACK_WAIT }
+        Self { replicas: 1, dry_run: false, work_ack_wait: WORK_ACK_WAIT, queues: None }
     }
 }
 
@@ -81,7 +83,7 @@ enum Kind {
     Objects,
 }
 
-fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
+fn parts(names: &Names, replicas: usize, queues: Queues) -> Vec<(&'static str, Kind)> {
     let stream = |name: &str, subjects: Vec<String>| Config {
         name: names.stream(name),
         subjects,
@@ -107,7 +109,14 @@ fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
                 ..stream("RUNS", vec![names.runs()])
             })),
         ),
-        ("CMD", Kind::Stream(Box::new(Config { retention: queue, ..stream("CMD", names.commands()) }))),
+        (
+            "CMD",
+            Kind::Stream(Box::new(Config {
+                retention: queue,
+                metadata: queues::stated(queues),
+                ..stream("CMD", names.commands())
+            })),
+        ),
         (
             "WORK",
             Kind::Stream(Box::new(Config {
@@ -138,7 +147,10 @@ fn parts(names: &Names, replicas: usize) -> Vec<(&'static str, Kind)> {
 
 /// Returns the streams of a deployment, those below its buckets included.
 pub(crate) fn streams(names: &Names) -> Vec<String> {
-    parts(names, 1).iter().map(|(name, kind)| as_stream(names, name, kind, 1).name).collect()
+    parts(names, 1, Queues::default())
+        .iter()
+        .map(|(name, kind)| as_stream(names, name, kind, 1).name)
+        .collect()
 }
 
 impl Setup {
@@ -153,13 +165,15 @@ impl Setup {
 
     async fn make(self, to: &Connection) -> Result<Vec<Part>, Error> {
         let mut done = Vec::new();
-        for (name, kind) in parts(&to.names, self.replicas) {
+        for (name, kind) in parts(&to.names, self.replicas, self.queues.unwrap_or_default()) {
             let state = self.part(to, name, kind).await?;
             done.push(Part { name: to.names.stream(name), state });
         }
         if !self.dry_run {
             crate::lease::make(to).await?;
             self.consumers(to).await?;
+        } else if !done.iter().any(|part| part.state == PartState::Missing) {
+            to.compare_queues(self.queues).await?;
         }
         Ok(done)
     }
@@ -183,10 +197,7 @@ impl Setup {
 
     /// Makes the consumers that do not depend on what is announced later.
     async fn consumers(self, to: &Connection) -> Result<(), Error> {
-        let commands = to.stream("CMD").await?;
-        for shard in 0..SHARDS {
-            to.shard_consumer(&commands, shard).await?;
-        }
+        to.make_queues(self.queues).await?;
         for worker in [Worker::Planner, Worker::Replanner, Worker::Reviewer] {
             to.work_consumer(&worker, self.work_ack_wait).await?;
         }
@@ -207,7 +218,8 @@ impl Connection {
     async fn look(&self) -> Result<(), Error> {
         let mut missing = Vec::new();
         // Those who export traces find out about theirs.
-        let needed = parts(&self.names, 0).into_iter().filter(|(name, _)| *name != cursors::BUCKET);
+        let needed =
+            parts(&self.names, 0, Queues::default()).into_iter().filter(|(name, _)| *name != cursors::BUCKET);
         for (name, kind) in needed {
             let wanted = as_stream(&self.names, name, &kind, 0);
             match found(self, &wanted.name).await? {
@@ -230,31 +242,6 @@ impl Connection {
         let planner = self.names.work_consumer(&Worker::Planner);
         let info = self.stream("WORK").await?.consumer_info(&planner).await;
         Ok(info.map_err(|e| Error::server("a consumer is looked up", chain(&e)))?.config.ack_wait)
-    }
-
-    /// Returns the consumer of a shard's commands and replies, made if it is not there: what it knows is in
-    /// the server's memory only. Another delivery of a message does no harm here, and what nobody
-    /// acknowledged is in the stream.
-    pub(crate) async fn shard_consumer(&self, commands: &Stream, shard: u8) -> Result<PullConsumer, Error> {
-        let name = self.names.shard_consumer(shard);
-        let config = pull::Config {
-            durable_name: Some(name.clone()),
-            filter_subjects: self.names.shard_commands(shard),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: CMD_ACK_WAIT,
-            max_ack_pending: ACK_PENDING_MAX,
-            memory_storage: true,
-            ..pull::Config::default()
-        };
-        let made = commands.get_or_create_consumer(&name, config).await;
-        let made = made.map_err(|e| Error::server("a shard's consumer is made", chain(&e)))?;
-        if made.cached_info().config.filter_subjects.len() != 2 {
-            return Err(Error::Differs {
-                name,
-                differences: vec!["filter_subjects: the server knows one filter only".to_owned()],
-            });
-        }
-        Ok(made)
     }
 
     /// Returns the consumer of the work for a worker, made if it is not there. One that is there keeps

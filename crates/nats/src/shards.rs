@@ -1,7 +1,8 @@
-//! Which tracker has which runs: shards, owned for as long as their owner shows signs of life.
+//! Which tracker has which runs: those of the shards of its queues, owned for as long as their owner shows
+//! signs of life.
 //!
-//! Ownership is for liveness only. Two trackers that believe to own a shard do no harm: the journal
-//! takes the entries of one. A new owner first attends to what waits in the shard's queue, and only
+//! Ownership is for liveness only. Two trackers that believe to own a queue do no harm: the journal
+//! takes the entries of one. A new owner first attends to what waits in the queue, and only
 //! then asks again for what is outstanding.
 
 mod keeper;
@@ -20,8 +21,14 @@ use foreplan_core::{
     id::RunId,
     input::{Command, Input},
 };
-use foreplan_protocol::{Frame, Message, Subject, wire::task_of};
-use futures::{StreamExt as _, future::BoxFuture};
+use foreplan_protocol::{
+    Frame, Message, Subject,
+    wire::{Queues, task_of},
+};
+use futures::{
+    StreamExt as _,
+    future::{BoxFuture, try_join_all},
+};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{
@@ -30,17 +37,19 @@ use tokio_util::{
 };
 
 use self::keeper::{Owners, TICK};
+pub(crate) use self::lookout::tracker_of;
 use crate::{
     Answer, NatsBus, Refusal, Registry,
     bus::Inner as Bus,
     client::REPLY_TO,
     error::chain,
     lease::Leases,
+    queues,
     read::{self, Wanted},
     work::acknowledge,
 };
 
-/// Messages that are fetched for a shard at once.
+/// Messages that are fetched of a queue at once.
 const BATCH: usize = 256;
 
 /// How long one request for messages stands.
@@ -56,7 +65,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// Why a message is refused that can be read.
 const MISDIRECTED: (&str, &str) = ("misdirected", "its kind does not belong on its subject");
 
-/// What a tracker does with the runs of its shards.
+/// What a tracker does with the runs of its queues.
 pub trait Desk: Send + Sync + 'static {
     /// Creates a run.
     fn submit(&self, run: RunId, spec: Arc<RunSpec>, by: String) -> BoxFuture<'_, Answer>;
@@ -70,11 +79,11 @@ pub trait Desk: Send + Sync + 'static {
     /// Carries a run on.
     fn carry_on(&self, run: RunId);
 
-    /// Drops the runs of a shard from memory.
-    fn forget(&self, shard: u8);
+    /// Drops the runs of a queue from memory.
+    fn forget(&self, queues: Queues, queue: u8);
 }
 
-/// The shards of a tracker. Dropping it lets them go on.
+/// The shards of a tracker, by queues. Dropping it lets them go on.
 pub struct Shards {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
@@ -88,6 +97,7 @@ struct Shared {
     desk: Arc<dyn Desk>,
     owners: Owners,
     commands: Stream,
+    queues: Queues,
     open: Stream,
     owned: Mutex<HashMap<u8, Owned>>,
     tasks: TaskTracker,
@@ -100,7 +110,7 @@ struct Owned {
 }
 
 impl Shards {
-    /// Begins to take shards, and to serve those taken.
+    /// Begins to take queues, and to serve those taken.
     ///
     /// # Errors
     ///
@@ -112,11 +122,14 @@ impl Shards {
     ) -> Result<Self, crate::Error> {
         let connection = &bus.inner.connection;
         let open = connection.js.get_stream(format!("KV_{}", connection.names.stream("OPEN"))).await;
+        let commands = connection.stream("CMD").await?;
+        let queues = queues::of(&commands)?;
         let shared = Arc::new(Shared {
             bus: Arc::clone(&bus.inner),
             desk,
-            owners: Owners::open(connection).await?,
-            commands: connection.stream("CMD").await?,
+            owners: Owners::open(connection, queues).await?,
+            commands,
+            queues,
             open: open.map_err(|e| crate::Error::server("a bucket is looked up", chain(&e)))?,
             owned: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -131,18 +144,12 @@ impl Shards {
         Ok(Self { shared, keeper, unserved, stop })
     }
 
-    /// Returns how many shards this tracker has.
-    #[must_use]
-    pub fn owned(&self) -> usize {
-        self.shared.owned.lock().len()
-    }
-
-    /// Gives all shards back.
+    /// Gives all queues back.
     pub async fn stop(self) {
         self.stop.cancel();
         self.unserved.abort();
         if let Err(error) = self.keeper.await {
-            tracing::warn!(%error, "the keeper of the shards had died");
+            tracing::warn!(%error, "the keeper of the queues had died");
         }
         self.shared.give_all_back().await;
         self.shared.tasks.close();
@@ -151,14 +158,14 @@ impl Shards {
 }
 
 impl Shared {
-    /// Serves a shard: first what waits, then the runs that are under way.
-    async fn serve(self: Arc<Self>, shard: u8, leave: CancellationToken) {
+    /// Serves a queue: first what waits, then the runs that are under way.
+    async fn serve(self: Arc<Self>, number: u8, leave: CancellationToken) {
         let mut connected = self.bus.connection.made();
         let (queue, runs) = loop {
             connected.mark_unchanged();
-            match self.opened(shard).await {
+            match self.opened(number).await {
                 Ok(opened) => break opened,
-                Err(error) => tracing::warn!(shard, %error, "the shard cannot be served yet"),
+                Err(error) => tracing::warn!(number, %error, "the queue cannot be served yet"),
             }
             tokio::select! {
                 () = leave.cancelled() => return,
@@ -168,7 +175,8 @@ impl Shared {
         for run in &runs {
             self.desk.attend(*run);
         }
-        let reader = self.tasks.spawn(Arc::clone(&self).read(shard, queue.clone(), connected, leave.clone()));
+        let reader =
+            self.tasks.spawn(Arc::clone(&self).read(number, queue.clone(), connected, leave.clone()));
         tokio::select! {
             () = leave.cancelled() => {}
             () = worked_off(queue) => {
@@ -178,14 +186,23 @@ impl Shared {
             }
         }
         if let Err(error) = reader.await {
-            tracing::error!(shard, %error, "the reader of the shard died");
-            self.lose(shard);
+            tracing::error!(number, %error, "the reader of the queue died");
+            self.lose(number);
         }
     }
 
-    async fn opened(&self, shard: u8) -> Result<(PullConsumer, Vec<RunId>), crate::Error> {
+    async fn opened(&self, number: u8) -> Result<(PullConsumer, Vec<RunId>), crate::Error> {
+        let queue = self.queue(number).await?;
+        let runs = try_join_all(self.queues.shards(number).map(|shard| self.open_runs(shard))).await?;
+        Ok((queue, runs.concat()))
+    }
+
+    async fn queue(&self, number: u8) -> Result<PullConsumer, crate::Error> {
+        self.bus.connection.queue(&self.commands, self.queues, number).await
+    }
+
+    async fn open_runs(&self, shard: u8) -> Result<Vec<RunId>, crate::Error> {
         let names = &self.bus.connection.names;
-        let queue = self.bus.connection.shard_consumer(&self.commands, shard).await?;
         let wanted = Wanted {
             subject: format!("$KV.{}.{shard}.*", names.stream("OPEN")),
             from: DeliverPolicy::LastPerSubject,
@@ -194,15 +211,14 @@ impl Shared {
         };
         let notes = read::read(&self.open, wanted).await?;
         let is_there = |note: &&read::Read| note.headers.get("KV-Operation").is_none();
-        let runs = notes.iter().filter(is_there).filter_map(|note| names.run_of(&note.subject)).collect();
-        Ok((queue, runs))
+        Ok(notes.iter().filter(is_there).filter_map(|note| names.run_of(&note.subject)).collect())
     }
 
-    /// Reads a shard's queue. A server that comes back may have forgotten the queue; then it is made again,
+    /// Reads a queue. A server that comes back may have forgotten the queue; then it is made again,
     /// and delivers whatever nobody acknowledged.
     async fn read(
         self: Arc<Self>,
-        shard: u8,
+        number: u8,
         mut queue: PullConsumer,
         mut connected: watch::Receiver<u64>,
         leave: CancellationToken,
@@ -213,17 +229,17 @@ impl Shared {
             }
             queue = tokio::select! {
                 () = leave.cancelled() => return,
-                found = self.found_again(shard) => found,
+                found = self.found_again(number) => found,
             };
         }
     }
 
-    /// Returns a shard's queue, made again if need be, as soon as the server can say that it is there.
-    async fn found_again(&self, shard: u8) -> PullConsumer {
+    /// Returns a queue, made again if need be, as soon as the server can say that it is there.
+    async fn found_again(&self, number: u8) -> PullConsumer {
         loop {
-            match self.bus.connection.shard_consumer(&self.commands, shard).await {
+            match self.queue(number).await {
                 Ok(found) => return found,
-                Err(error) => tracing::debug!(shard, %error, "a shard's queue was not found again"),
+                Err(error) => tracing::debug!(number, %error, "a queue was not found again"),
             }
             tokio::time::sleep(DRAIN_LOOK).await;
         }
@@ -239,7 +255,7 @@ impl Shared {
         let mut batch = match queue.batch().max_messages(BATCH).expires(REQUEST_TIME).messages().await {
             Ok(batch) => batch,
             Err(error) => {
-                tracing::debug!(%error, "a shard's queue could not be read");
+                tracing::debug!(%error, "a queue could not be read");
                 tokio::time::sleep(DRAIN_LOOK).await;
                 return false;
             }
@@ -254,7 +270,7 @@ impl Shared {
             match delivery {
                 Some(Ok(delivery)) => self.take(delivery).await,
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "a shard's queue could not be read");
+                    tracing::debug!(%error, "a queue could not be read");
                     tokio::time::sleep(DRAIN_LOOK).await;
                     return false;
                 }
@@ -381,10 +397,10 @@ async fn worked_off(mut queue: PullConsumer) {
         match queue.info().await {
             Ok(info) if info.num_pending == 0 && info.num_ack_pending == 0 => return,
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "a shard's queue could not be looked at"),
+            Err(error) => tracing::debug!(%error, "a queue could not be looked at"),
         }
         if tokio::time::Instant::now() > deadline {
-            tracing::warn!("a shard's queue is not worked off; its runs are carried on meanwhile");
+            tracing::warn!("a queue is not worked off; its runs are carried on meanwhile");
             return;
         }
         tokio::time::sleep(DRAIN_LOOK).await;

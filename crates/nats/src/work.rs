@@ -93,8 +93,9 @@ impl Work {
     /// Shows signs of life until the work is answered, then acknowledges it.
     async fn attend(&self, delivery: &Delivery, mut settled: Settled, time_max: Duration) {
         let deadline = tokio::time::Instant::now() + time_max;
-        let mut beats = tokio::time::interval(self.heartbeat.max(Duration::from_millis(100)));
-        beats.tick().await;
+        let period = self.heartbeat.max(Duration::from_millis(100));
+        // The first beat of a plain interval is due at once, for which the runtime waits a millisecond.
+        let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
         loop {
             tokio::select! {
                 biased;

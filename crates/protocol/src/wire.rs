@@ -29,6 +29,46 @@ pub fn shard(run: RunId) -> u8 {
     run.0.as_bytes()[15] % SHARDS
 }
 
+/// How many queues the shards of a deployment share. A tracker takes whole queues, so many trackers can have
+/// a part at most; each queue costs the server with every message of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues(u8);
+
+impl Queues {
+    /// A queue for each shard: what deployments have that do not say how many.
+    pub const EVERY_SHARD: Self = Self(SHARDS);
+
+    /// Takes the number of queues: a power of two, at most [`SHARDS`].
+    #[must_use]
+    pub fn new(count: u8) -> Option<Self> {
+        (count.is_power_of_two() && count <= SHARDS).then_some(Self(count))
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub fn count(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the queue of a run.
+    #[must_use]
+    pub fn of(self, run: RunId) -> u8 {
+        shard(run) % self.0
+    }
+
+    /// Returns the shards of a queue.
+    pub fn shards(self, queue: u8) -> impl Iterator<Item = u8> {
+        (queue..SHARDS).step_by(usize::from(self.0))
+    }
+}
+
+impl Default for Queues {
+    /// Sixteen: they cost little more than one, and more trackers are seldom needed.
+    fn default() -> Self {
+        Self(16)
+    }
+}
+
 /// The names of one deployment: its tenant prefix with what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -133,10 +173,12 @@ impl Names {
         vec![format!("{}.cmd.*.*.*", self.tenant), self.all_replies()]
     }
 
-    /// Returns the subjects of what reaches the runs of a shard.
+    /// Returns the subjects of what reaches the runs of a queue.
     #[must_use]
-    pub fn shard_commands(&self, shard: u8) -> Vec<String> {
-        vec![format!("{}.cmd.*.{shard}.*", self.tenant), format!("{}.rep.{shard}.>", self.tenant)]
+    pub fn queue_commands(&self, queues: Queues, queue: u8) -> Vec<String> {
+        let of =
+            |shard| [format!("{}.cmd.*.{shard}.*", self.tenant), format!("{}.rep.{shard}.>", self.tenant)];
+        queues.shards(queue).flat_map(of).collect()
     }
 
     /// Returns whether the subject is that of workers' replies.
@@ -145,10 +187,13 @@ impl Names {
         subject.strip_prefix(&self.tenant).is_some_and(|rest| rest.starts_with(".rep."))
     }
 
-    /// Returns the consumer of a shard.
+    /// Returns the consumer of a queue.
     #[must_use]
-    pub fn shard_consumer(&self, shard: u8) -> String {
-        format!("shard-{shard}")
+    pub fn queue_consumer(&self, queues: Queues, queue: u8) -> String {
+        match queues {
+            Queues::EVERY_SHARD => format!("shard-{queue}"),
+            _ => format!("queue-{queue}"),
+        }
     }
 
     /// Returns the subject of what a worker answers or asks about a piece of work.
@@ -353,6 +398,23 @@ mod tests {
         assert_eq!(names.user_of(&subject).as_deref(), Some("ada.l"));
         assert_eq!(names.run_of(&subject), Some(run));
         assert!(!names.is_reply(&subject) && names.is_reply(&names.reply(run, "a", 1)));
+    }
+
+    #[test]
+    fn each_shard_is_in_the_queue_of_its_runs() {
+        assert!([0, 3, 65, 128].into_iter().all(|count| Queues::new(count).is_none()));
+        let names = Names::new("fp").unwrap();
+        for queues in [1, 16, 64].map(|count| Queues::new(count).unwrap()) {
+            for last in 0..SHARDS {
+                let run = RunId(uuid::Uuid::from_u128(u128::from(last)));
+                let queue = queues.of(run);
+                assert!(queue < queues.count() && queues.shards(queue).any(|one| one == shard(run)));
+                let reply = format!("fp.rep.{}.>", shard(run));
+                assert!(names.queue_commands(queues, queue).contains(&reply));
+            }
+            let all: usize = (0..queues.count()).map(|queue| queues.shards(queue).count()).sum();
+            assert_eq!(all, usize::from(SHARDS));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a tracker's process does with what comes for its shards.
+//! What a tracker's process does with what comes for its queues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use foreplan_core::{
 };
 use foreplan_journal::{Error as JournalError, Journal as _, RunStore as _};
 use foreplan_nats::{Answer, NatsJournal, Refusal};
-use foreplan_protocol::wire::shard;
+use foreplan_protocol::wire::Queues;
 use foreplan_tracker::{CommandError, SubmitError, TrackerHandle};
 use futures::future::BoxFuture;
 
@@ -117,8 +117,8 @@ impl foreplan_nats::Desk for Desk {
         self.tracker.carry_on(run, None);
     }
 
-    fn forget(&self, lost: u8) {
-        self.tracker.forget(move |run| shard(run) == lost);
+    fn forget(&self, queues: Queues, lost: u8) {
+        self.tracker.forget(move |run| queues.of(run) == lost);
     }
 }
 

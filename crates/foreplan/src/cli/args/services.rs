@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Subcommand};
 use foreplan_core::id::Capability;
+use foreplan_protocol::wire::Queues;
 
 use super::ProjectArg;
 use crate::serve::Role;
@@ -58,6 +59,11 @@ fn pool(text: &str) -> Result<(String, Capability), String> {
     }
 }
 
+fn queues(text: &str) -> Result<Queues, String> {
+    let count = text.parse().ok().and_then(Queues::new);
+    count.ok_or_else(|| "a power of two up to 64 is wanted".to_owned())
+}
+
 /// Arguments of `nats setup`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct SetupArgs {
@@ -70,6 +76,10 @@ pub struct SetupArgs {
     /// How long a worker may be silent before its step counts as lost [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub ack_wait: Option<Duration>,
+    /// Queues of trackers, which is how many can share the runs: a power of two up to 64. Other than there are
+    /// only while no tracker runs [default: 16, or as many as there are]
+    #[arg(long, value_name = "N", value_parser = queues)]
+    pub queues: Option<Queues>,
 }
 
 /// Arguments of `dead`.

@@ -120,7 +120,8 @@ fn account(output: &mut Output, global: &Global, args: &AccountArgs) -> Result<E
 async fn setup(output: &mut Output, global: &Global, args: SetupArgs) -> Result<Exit, Failure> {
     let place = Place::find(output, global, None).ok();
     let connection = connect(global, place.as_ref(), "setup").await?;
-    let mut setup = Setup { replicas: args.replicas, dry_run: args.dry_run, ..Setup::default() };
+    let SetupArgs { replicas, dry_run, queues, .. } = args;
+    let mut setup = Setup { replicas, dry_run, queues, ..Setup::default() };
     if let Some(ack_wait) = args.ack_wait {
         setup.work_ack_wait = ack_wait;
     }
@@ -180,6 +181,7 @@ impl From<foreplan_nats::Error> for Failure {
             | foreplan_nats::Error::Denied { .. }
             | foreplan_nats::Error::NotSetUp { .. }
             | foreplan_nats::Error::Differs { .. }
+            | foreplan_nats::Error::InUse { .. }
             | foreplan_nats::Error::Server { .. } => Exit::Unavailable,
         };
         Self::new(exit, error.to_string())
