@@ -11,7 +11,7 @@ mod lookout;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
-    AckKind, Message as Delivery,
+    Message as Delivery,
     consumer::{DeliverPolicy, PullConsumer},
     stream::Stream,
 };
@@ -46,7 +46,7 @@ use crate::{
     lease::Leases,
     queues,
     read::{self, Wanted},
-    work::acknowledge,
+    work::acknowledge_unheard,
 };
 
 /// Messages that are fetched of a queue at once.
@@ -362,7 +362,7 @@ impl Shared {
         let connection = self.bus.connection.clone();
         self.tasks.spawn(async move {
             if settled.wait().await {
-                acknowledge(&connection, &delivery, AckKind::Ack).await;
+                acknowledge_unheard(&connection, &delivery).await;
             }
         });
     }
@@ -380,13 +380,13 @@ impl Shared {
             // Nobody hears that it was not carried out: it comes again.
             return;
         }
-        acknowledge(&self.bus.connection, &delivery, AckKind::Ack).await;
+        acknowledge_unheard(&self.bus.connection, &delivery).await;
     }
 
     async fn refuse(&self, delivery: &Delivery, why: &'static str, detail: &str) {
         tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
         self.bus.bury(why, &delivery.subject, &delivery.payload).await;
-        acknowledge(&self.bus.connection, delivery, AckKind::Ack).await;
+        acknowledge_unheard(&self.bus.connection, delivery).await;
     }
 }
 

@@ -182,6 +182,15 @@ pub(crate) async fn acknowledge(connection: &Connection, delivery: &Delivery, ki
     }
 }
 
+/// Acknowledges what would do no harm if it came again, and does not wait for the server's word.
+pub(crate) async fn acknowledge_unheard(connection: &Connection, delivery: &Delivery) {
+    let Some(reply) = delivery.reply.clone() else { return };
+    if let Err(error) = connection.client.publish(reply, AckKind::Ack.into()).await {
+        tracing::debug!(subject = %delivery.subject, %error, "an acknowledgement was not sent");
+    }
+    connection.gather.others();
+}
+
 /// Returns what others may hear about work in hand.
 fn told(message: &Message) -> Option<InHand> {
     let Message::Step(request) = message else { return None };

@@ -155,6 +155,7 @@ impl Site {
         wrong = wrong.or(workload.wrong(&outcomes, counted));
         let between = workload.times_between_us();
         let floor = floor::measure(&self.url, settings.replicas).await?;
+        let of_floor = |rate: f64, name: &str| rate / floor[name].as_f64().unwrap_or(f64::NAN);
         walls.sort_by(f64::total_cmp);
         let wall_s = walls[walls.len() / 2];
         let steps_per_s = workload.steps() as f64 / wall_s;
@@ -166,7 +167,8 @@ impl Site {
             "workload": settings.kind.name(), "mode": "nats",
             "wall_s": wall_s, "steps": workload.steps(), "ok": wrong.is_none(), "wrong": wrong,
             "steps_per_s": steps_per_s, "step_us": wall_s * 1e6 / workload.steps() as f64,
-            "of_floor": steps_per_s / floor["steps_per_s"].as_f64().unwrap_or(f64::NAN),
+            "of_floor": of_floor(steps_per_s, "steps_per_s"),
+            "of_floor_in_order": of_floor(steps_per_s, "in_order_steps_per_s"),
             "between_steps_us": between, "dispatch_to_start_us": starts_us,
             "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s,
             "servers_cpu_s": servers_cpu_s,

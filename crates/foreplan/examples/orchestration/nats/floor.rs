@@ -1,4 +1,7 @@
-//! What a bare server gives at this moment for what a step needs: two work-queue cycles and one append.
+//! What a bare server gives at this moment for what a step needs: two work-queue cycles and one append, with the
+//! acknowledgements of the bus. Once all side by side, so that nothing waits for anything else; once in the order in which a step needs them.
+
+mod in_order;
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +15,13 @@ use async_nats::{
         stream::{Config, DiscardPolicy, RetentionPolicy, Stream},
     },
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use serde_json::{Value, json};
+
+/// The streams of requests, of answers, and of entries.
+const REQUESTS: &str = "floor1";
+const ANSWERS: &str = "floor2";
+const ENTRIES: &str = "floor3";
 
 /// Steps that are measured: over a second and more, since what a shorter time gives varies by a third.
 const STEPS: usize = 50_000;
@@ -45,23 +53,38 @@ pub(crate) async fn measure(url: &str, replicas: usize) -> anyhow::Result<Value>
         num_replicas: replicas,
         ..Config::default()
     };
-    let first = js.create_stream(config("floor1", RetentionPolicy::WorkQueue)).await?;
-    let second = js.create_stream(config("floor2", RetentionPolicy::WorkQueue)).await?;
-    js.create_stream(config("floor3", RetentionPolicy::Limits)).await?;
-    let round_us = round_us(&client, &js, &first).await?;
+    let queue = RetentionPolicy::WorkQueue;
+    let configs = [config(REQUESTS, queue), config(ANSWERS, queue), config(ENTRIES, RetentionPolicy::Limits)];
+    let made = || try_join_all(configs.iter().map(|config| js.create_stream(config)));
+    let deleted = || try_join_all(configs.iter().map(|config| js.delete_stream(&config.name)));
+
+    let streams = made().await?;
+    let round_us = round_us(&client, &js, &streams[0]).await?;
+    let steps_per_s = side_by_side(&client, &js, [&streams[0], &streams[1]]).await?;
+    deleted().await?;
+    let streams = made().await?;
+    let in_order = in_order::steps_per_s(&client, &js, [&streams[0], &streams[1]]).await?;
+    deleted().await?;
+    Ok(json!({
+        "steps_per_s": steps_per_s, "in_order_steps_per_s": in_order, "dependent_round_us": round_us,
+    }))
+}
+
+/// Returns the steps of a second, if their operations wait for nothing.
+async fn side_by_side(
+    client: &Client,
+    js: &jetstream::Context,
+    [first, second]: [&Stream; 2],
+) -> anyhow::Result<f64> {
     let began = Instant::now();
     tokio::try_join!(
-        tokio::spawn(cycles(client.clone(), js.clone(), first)),
-        tokio::spawn(cycles(client, js.clone(), second)),
+        tokio::spawn(cycles(client.clone(), js.clone(), first.clone())),
+        tokio::spawn(cycles(client.clone(), js.clone(), second.clone())),
         tokio::spawn(appends(js.clone())),
     )
     .map_err(anyhow::Error::from)
     .and_then(|(first, second, third)| first.and(second).and(third))?;
-    let steps_per_s = STEPS as f64 / began.elapsed().as_secs_f64();
-    for name in ["floor1", "floor2", "floor3"] {
-        js.delete_stream(name).await?;
-    }
-    Ok(json!({"steps_per_s": steps_per_s, "dependent_round_us": round_us}))
+    Ok(STEPS as f64 / began.elapsed().as_secs_f64())
 }
 
 async fn publish(js: &jetstream::Context, subject: String, message: PublishMessage) -> anyhow::Result<u64> {
@@ -72,7 +95,7 @@ fn message() -> PublishMessage {
     PublishMessage::build().payload(vec![b'x'; BYTES].into())
 }
 
-/// Publishes, pulls and acknowledges, each confirmed.
+/// Publishes, pulls and acknowledges.
 async fn cycles(client: Client, js: jetstream::Context, queue: Stream) -> anyhow::Result<()> {
     let name = queue.cached_info().config.name.clone();
     let consumer = consumer(&queue).await?;
@@ -99,10 +122,16 @@ async fn cycles(client: Client, js: jetstream::Context, queue: Stream) -> anyhow
     publishing.await?
 }
 
-/// Acknowledges as the bus does: confirmed, over the one inbox of the connection.
+/// Acknowledges as the bus does: requests confirmed, over the one inbox of the connection; answers not, since they
+/// may come again.
 async fn acknowledge(client: &Client, delivery: anyhow::Result<Message>) -> anyhow::Result<()> {
-    let reply = delivery?.reply.clone().context("the message is none of a stream")?;
-    client.request(reply, AckKind::Ack.into()).await?;
+    let delivery = delivery?;
+    let reply = delivery.reply.clone().context("the message is none of a stream")?;
+    if delivery.subject.starts_with(ANSWERS) {
+        client.publish(reply, AckKind::Ack.into()).await?;
+    } else {
+        client.request(reply, AckKind::Ack.into()).await?;
+    }
     Ok(())
 }
 
@@ -125,7 +154,7 @@ async fn appends(js: jetstream::Context) -> anyhow::Result<()> {
             let mut last = 0;
             for _ in 0..each + usize::from(run < STEPS % IN_FLIGHT) {
                 let entry = message().expected_last_subject_sequence(last);
-                last = publish(&js, format!("floor3.{run}"), entry).await?;
+                last = publish(&js, format!("{ENTRIES}.{run}"), entry).await?;
             }
             anyhow::Ok(())
         }
