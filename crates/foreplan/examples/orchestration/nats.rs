@@ -35,8 +35,10 @@ use crate::{
 /// Longest time that a round may take.
 const ROUND_MAX: Duration = Duration::from_secs(300);
 
-/// What the header of an entry says that ends a run well.
-const SUCCEEDED: (&str, &str) = ("Foreplan-Progress", "\"succeeded\"");
+/// Where a deployment notes which runs are open, and what it says of one that no longer is. The entries themselves
+/// would be one more message for each step.
+const NOTES: &str = "$KV.fp_OPEN.>";
+const ENDED: (&str, &str) = ("KV-Operation", "PURGE");
 
 /// A deployment that is measured.
 struct Site {
@@ -200,7 +202,7 @@ impl Site {
     /// Submits the runs, each a pause after the one before, and waits until the last has ended.
     async fn round(&self, workload: &Workload, pause: Duration) -> anyhow::Result<Round> {
         let listening = async_nats::connect(&self.url).await?;
-        let mut entries = listening.subscribe("fp.run.>").await?;
+        let mut notes = listening.subscribe(NOTES).await?;
         listening.flush().await?;
         let runs: Vec<RunId> = (0..workload.runs).map(|_| RunId(Uuid::now_v7())).collect();
         let mut open: HashSet<String> = runs.iter().map(RunId::to_string).collect();
@@ -216,10 +218,10 @@ impl Site {
         }));
         let ending = async {
             while !open.is_empty() {
-                let entry = entries.next().await.context("the server is gone")?;
-                let progress = entry.headers.as_ref().and_then(|headers| headers.get(SUCCEEDED.0));
-                if progress.is_some_and(|progress| progress.as_str().contains(SUCCEEDED.1)) {
-                    open.remove(entry.subject.rsplit('.').next().unwrap_or_default());
+                let note = notes.next().await.context("the server is gone")?;
+                let said = note.headers.as_ref().and_then(|headers| headers.get(ENDED.0));
+                if said.is_some_and(|said| said.as_str() == ENDED.1) {
+                    open.remove(note.subject.rsplit('.').next().unwrap_or_default());
                 }
             }
             anyhow::Ok(())
