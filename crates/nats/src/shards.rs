@@ -46,7 +46,7 @@ use crate::{
     lease::Leases,
     queues,
     read::{self, Wanted},
-    work::acknowledge_unheard,
+    work::acknowledge_unconfirmed,
 };
 
 /// Messages that are fetched of a queue at once.
@@ -362,7 +362,7 @@ impl Shared {
         let connection = self.bus.connection.clone();
         self.tasks.spawn(async move {
             if settled.wait().await {
-                acknowledge_unheard(&connection, &delivery).await;
+                acknowledge_unconfirmed(&connection, &delivery).await;
             }
         });
     }
@@ -380,13 +380,13 @@ impl Shared {
             // Nobody hears that it was not carried out: it comes again.
             return;
         }
-        acknowledge_unheard(&self.bus.connection, &delivery).await;
+        acknowledge_unconfirmed(&self.bus.connection, &delivery).await;
     }
 
     async fn refuse(&self, delivery: &Delivery, why: &'static str, detail: &str) {
         tracing::error!(subject = %delivery.subject, why, detail, "a message is kept as dead");
         self.bus.bury(why, &delivery.subject, &delivery.payload).await;
-        acknowledge_unheard(&self.bus.connection, delivery).await;
+        acknowledge_unconfirmed(&self.bus.connection, delivery).await;
     }
 }
 

@@ -183,7 +183,7 @@ pub(crate) async fn acknowledge(connection: &Connection, delivery: &Delivery, ki
 }
 
 /// Acknowledges what would do no harm if it came again, and does not wait for the server's word.
-pub(crate) async fn acknowledge_unheard(connection: &Connection, delivery: &Delivery) {
+pub(crate) async fn acknowledge_unconfirmed(connection: &Connection, delivery: &Delivery) {
     let Some(reply) = delivery.reply.clone() else { return };
     if let Err(error) = connection.client.publish(reply, AckKind::Ack.into()).await {
         tracing::debug!(subject = %delivery.subject, %error, "an acknowledgement was not sent");
