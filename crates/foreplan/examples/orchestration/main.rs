@@ -5,7 +5,8 @@
 //! ```
 //!
 //! * `--workload`: `chain` (steps one after the other), `fan` (one, many, one), `many` (concurrent
-//!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three);
+//!   runs of twelve steps), `latency` (twelve steps that take 50 ms, in groups of three); of the last two `--layers N`
+//!   says how many groups of three steps a run has, 4 if nothing is said;
 //! * `waiting` (runs that wait for a person: what they cost) and `start` (a process that starts with
 //!   as many in its store);
 //! * `recovery` (runs that wait, of 50 events each, over a server: how long a new tracker takes to have them
@@ -49,7 +50,7 @@ use serde_json::{Value, json};
 
 use crate::{
     models::Way,
-    workload::{Kind, Workload},
+    workload::{Kind, LAYERS, LAYERS_MAX, Workload},
 };
 
 /// The allocator of the `foreplan` binary.
@@ -72,6 +73,8 @@ struct Settings {
     kind: Kind,
     mode: Mode,
     size: usize,
+    /// Groups of three steps in a run.
+    layers: usize,
     rounds: usize,
     threads: usize,
     dir: Option<PathBuf>,
@@ -123,10 +126,11 @@ impl Mode {
 struct Options(Vec<(String, String)>);
 
 impl Options {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "--workload",
         "--mode",
         "--size",
+        "--layers",
         "--rounds",
         "--threads",
         "--dir",
@@ -204,6 +208,7 @@ impl Job {
             kind,
             mode: mode.unwrap_or(Mode::Memory),
             size: size.unwrap_or(if is_recovery { WAITING_RUNS } else { kind.size() }).max(1),
+            layers: options.number("--layers")?.unwrap_or(LAYERS).clamp(1, LAYERS_MAX),
             rounds,
             threads: options.number("--threads")?.unwrap_or_else(cores).max(1),
             dir,
@@ -296,7 +301,7 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
     }
     let folder = folder(settings.dir.as_deref())?;
     let store = store(settings.mode, folder.path())?;
-    let workload = Workload::new(settings.kind, settings.size);
+    let workload = Workload::new(settings.kind, settings.size, settings.layers);
     let mut traces = Traces::default();
     if settings.traces {
         traces.sinks.push(Arc::new(FileSink::new(folder.path().join("traces"))));
@@ -351,7 +356,8 @@ async fn measure_agents(settings: Settings) -> anyhow::Result<Value> {
         "over_critical_path": critical_path_s.map(|path| wall_s / path - 1.0),
         "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s, "spans": spans,
         "settings": {
-            "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
+            "size": settings.size, "layers": settings.layers, "runs": workload.runs,
+                "rounds": settings.rounds,
             "threads": settings.threads, "concurrency": workload.concurrency,
             "traces": settings.traces,
         },

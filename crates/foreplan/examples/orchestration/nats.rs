@@ -70,7 +70,8 @@ struct Round {
 }
 
 pub(crate) async fn measure(settings: &Settings) -> anyhow::Result<Value> {
-    let workload = Workload::new(settings.kind, settings.size).with_concurrency(settings.slots);
+    let workload =
+        Workload::new(settings.kind, settings.size, settings.layers).with_concurrency(settings.slots);
     let folder = tempfile::tempdir()?;
     let mut line = json!({});
     let few = if settings.executors > 1 { Some(1) } else { None };
@@ -90,7 +91,8 @@ pub(crate) async fn measure(settings: &Settings) -> anyhow::Result<Value> {
 
 /// Serves as an executor until killed.
 pub(crate) async fn execute(settings: &Settings, url: &str) -> anyhow::Result<Value> {
-    let workload = Workload::new(settings.kind, settings.size).with_concurrency(settings.slots);
+    let workload =
+        Workload::new(settings.kind, settings.size, settings.layers).with_concurrency(settings.slots);
     let connection = NatsConnection::open(&NatsOptions::new(url)).await?;
     let _service = Service::start(connection, options(vec![Role::Executor], &workload)?).await?;
     println!("ready");
@@ -175,7 +177,8 @@ impl Site {
             "best_s": walls[0], "worst_s": walls[walls.len() - 1], "cpu_s": cpu_s,
             "servers_cpu_s": servers_cpu_s,
             "settings": {
-                "size": settings.size, "runs": workload.runs, "rounds": settings.rounds,
+                "size": settings.size, "layers": settings.layers, "runs": workload.runs,
+                "rounds": settings.rounds,
                 "threads": settings.threads, "replicas": settings.replicas,
                 "sync_always": settings.sync_always, "executors": self.executors.len(),
                 "slots": settings.slots,
@@ -286,6 +289,7 @@ fn spawn(settings: &Settings, url: &str) -> anyhow::Result<Executor> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--mode", "nats", "--workload", settings.kind.name(), "--execute", url]);
     command.args(["--size", &settings.size.to_string(), "--slots", &settings.slots.to_string()]);
+    command.args(["--layers", &settings.layers.to_string()]);
     let mut child = Executor(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().context("it has no output")?).read_line(&mut line)?;

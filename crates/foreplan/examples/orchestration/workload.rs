@@ -28,8 +28,11 @@ use crate::floor;
 /// How long a step of `latency` takes.
 const LATENCY: Duration = Duration::from_millis(50);
 
-/// Layers of three steps, each step of which uses all of the layer before.
-const LAYERS: usize = 4;
+/// Layers of three steps, each step of which uses all of the layer before, if nothing else is said.
+pub(crate) const LAYERS: usize = 4;
+
+/// Most layers: what their last steps add up to is still a number that JSON has exactly.
+pub(crate) const LAYERS_MAX: usize = 30;
 
 /// Which workload.
 #[derive(Clone, Copy, PartialEq)]
@@ -87,6 +90,7 @@ pub(crate) struct Workload {
     /// Workers of the one pool.
     pub(crate) concurrency: usize,
     kind: Kind,
+    layers: usize,
     plan: Arc<Plan>,
     expected: Value,
     calls: Arc<[AtomicUsize]>,
@@ -95,18 +99,18 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn new(kind: Kind, size: usize) -> Self {
+    pub(crate) fn new(kind: Kind, size: usize, layers: usize) -> Self {
         let (runs, (steps, result, expected)) = match kind {
             Kind::Chain => (1, chain(size)),
             Kind::Fan => (1, fan(size)),
-            Kind::Many | Kind::Latency => (size, layers()),
+            Kind::Many | Kind::Latency => (size, layered(layers)),
         };
         let calls = steps.iter().map(|_| AtomicUsize::new(0)).collect();
         let plan = json!({"format": 1, "steps": steps, "result": result});
         let plan = serde_json::from_value(plan).map(Arc::new);
         let plan = plan.unwrap_or_else(|error| panic!("the workload's plan is wrong: {error}"));
         let concurrency = if kind == Kind::Latency { 3 * size } else { 4 };
-        Self { runs, concurrency, kind, plan, expected, calls, times: Arc::default() }
+        Self { runs, concurrency, kind, layers, plan, expected, calls, times: Arc::default() }
     }
 
     /// Says how many workers the pool has.
@@ -124,7 +128,7 @@ impl Workload {
     /// long as they take by themselves.
     pub(crate) async fn critical_path(&self) -> Option<Duration> {
         match self.kind {
-            Kind::Latency => Some(floor::tool_takes(LATENCY).await * LAYERS as u32),
+            Kind::Latency => Some(floor::tool_takes(LATENCY).await * self.layers as u32),
             Kind::Chain | Kind::Fan | Kind::Many => None,
         }
     }
@@ -244,10 +248,10 @@ fn fan(width: usize) -> Parts {
     (steps, reference(width + 1), json!(2 * width + 1))
 }
 
-fn layers() -> Parts {
+fn layered(layers: usize) -> Parts {
     let before = |at: usize| (at / 3).checked_sub(1).map(|layer| [layer * 3, layer * 3 + 1, layer * 3 + 2]);
-    let steps = (0..LAYERS * 3).map(|at| step(at, before(at).as_ref().map_or(&[], |b| b.as_slice())));
-    let last = LAYERS * 3 - 3;
-    let n = (1..LAYERS).fold(1, |n, _| 3 * n + 1);
+    let steps = (0..layers * 3).map(|at| step(at, before(at).as_ref().map_or(&[], |b| b.as_slice())));
+    let last = layers * 3 - 3;
+    let n = (1..layers).fold(1_u64, |n, _| 3 * n + 1);
     (steps.collect(), json!([reference(last), reference(last + 1), reference(last + 2)]), json!([n, n, n]))
 }
