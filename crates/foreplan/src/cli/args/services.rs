@@ -76,8 +76,8 @@ pub struct SetupArgs {
     /// How long a worker may be silent before its step counts as lost [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub ack_wait: Option<Duration>,
-    /// Queues of trackers, which is how many can share the runs: a power of two up to 64. Other than there are
-    /// only while no tracker runs [default: 16, or as many as there are]
+    /// So many trackers can share the runs: a power of two up to 64, to be changed while none runs
+    /// [default: 16, or what it is]
     #[arg(long, value_name = "N", value_parser = queues)]
     pub queues: Option<Queues>,
 }
