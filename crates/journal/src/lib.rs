@@ -49,16 +49,31 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Error::Exists`] if the run, or another with its project and key, is there already.
     fn create(&self, run: NewRun, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Appends an entry. When this returns, it is as durable as the journal promises.
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled, the entry may be written although the future is dropped: read the run again.
+    /// Appends an entry: see [`Journal::append_all`].
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if `entry.seq` is not the run's next; nothing is written then.
-    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>>;
+    /// As [`Journal::append_all`].
+    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>> {
+        self.append_all(run, vec![(entry, progress)])
+    }
+
+    /// Appends entries that were decided on together, each with what the index is to keep of the run after it.
+    /// When this returns, they are as durable as the journal promises.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, entries may be written although the future is dropped: read the run again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if they are not the run's next; nothing is written then. After another error some may
+    /// have been written, but none behind one that was not.
+    fn append_all(
+        &self,
+        run: RunId,
+        entries: Vec<(Arc<Entry>, Progress)>,
+    ) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Returns a run's entries from `from` on, verified against the hash chain.
     ///
@@ -86,6 +101,18 @@ pub trait Journal: Send + Sync + 'static {
     fn close(&self, run: RunId) -> BoxFuture<'_, ()> {
         let _ = run;
         Box::pin(futures::future::ready(()))
+    }
+}
+
+/// Finds that entries are those of a run from `next` on, as every journal does before it appends any.
+///
+/// # Errors
+///
+/// [`Error::Conflict`] names the first that is not.
+pub fn check_order(run: RunId, entries: &[(Arc<Entry>, Progress)], next: u64) -> Result<(), Error> {
+    match entries.iter().zip(next..).find(|((entry, _), seq)| entry.seq != *seq) {
+        Some(((entry, _), _)) => Err(Error::Conflict { run, seq: entry.seq }),
+        None => Ok(()),
     }
 }
 

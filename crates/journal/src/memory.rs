@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Behind, Claim, Error, Head, Journal, MemoryPayloads, NewRun, Outcome, Progress, Pruned, Report,
-    RunFilter, RunRecord, RunStore, Stats, Stored, chain,
+    RunFilter, RunRecord, RunStore, Stats, Stored, chain, check_order,
 };
 
 /// So many maps of runs that a few cores rarely meet at one lock.
@@ -98,19 +98,18 @@ impl MemoryJournal {
         Ok(())
     }
 
-    fn push(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> Result<(), Error> {
+    fn push(&self, run: RunId, entries: Vec<(Arc<Entry>, Progress)>) -> Result<(), Error> {
         let log = self.log(run)?;
         let mut log = log.lock();
-        let next = log.entries.len() as u64;
-        if entry.seq != next {
-            return Err(Error::Conflict { run, seq: entry.seq });
+        check_order(run, &entries, log.entries.len() as u64)?;
+        for (entry, progress) in entries {
+            if let Input::Command(command) = &entry.cause {
+                log.accept(command);
+            }
+            log.record.progress = progress;
+            log.record.head.seq = entry.seq;
+            log.entries.push(entry);
         }
-        if let Input::Command(command) = &entry.cause {
-            log.accept(command);
-        }
-        log.record.progress = progress;
-        log.record.head.seq = next;
-        log.entries.push(entry);
         Ok(())
     }
 
@@ -164,8 +163,12 @@ impl Journal for MemoryJournal {
         Box::pin(async move { self.insert(run, entry, progress) })
     }
 
-    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.push(run, entry, progress) })
+    fn append_all(
+        &self,
+        run: RunId,
+        entries: Vec<(Arc<Entry>, Progress)>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.push(run, entries) })
     }
 
     fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, Error>> {

@@ -29,7 +29,8 @@ use uuid::Uuid;
 
 use crate::{
     Behind, Claim, Error, FilePayloads, Forward, Hashed, Journal, NewRun, Outcome, Progress, Pruned, Report,
-    RunFilter, RunRecord, RunStore, Stats, Stored, chain, process::Processes, record::plain_suffix,
+    RunFilter, RunRecord, RunStore, Stats, Stored, chain, check_order, process::Processes,
+    record::plain_suffix,
 };
 
 mod cursors;
@@ -143,13 +144,19 @@ impl SqliteJournal {
         self.writer.as_ref().ok_or_else(read_only)
     }
 
-    async fn prepare(&self, run: RunId, entry: &Entry, progress: Progress) -> Result<Prepared, Error> {
-        let body = chain::encode(run, entry, &self.payloads).await?;
-        let command = match &entry.cause {
-            Input::Command(command) => Some(command.id),
-            _ => None,
-        };
-        Ok(Prepared { run, seq: entry.seq, body, progress, command })
+    async fn prepare(&self, run: RunId, entries: &[(Arc<Entry>, Progress)]) -> Result<Prepared, Error> {
+        let nothing = || Error::store("entries are appended", "there are none");
+        let ((first, _), (_, progress)) = entries.first().zip(entries.last()).ok_or_else(nothing)?;
+        let (seq, progress) = (first.seq, *progress);
+        let (mut bodies, mut commands) = (Vec::with_capacity(entries.len()), Vec::new());
+        check_order(run, entries, seq)?;
+        for (entry, _) in entries {
+            if let Input::Command(command) = &entry.cause {
+                commands.push(command.id);
+            }
+            bodies.push(chain::encode(run, entry, &self.payloads).await?);
+        }
+        Ok(Prepared { run, seq, bodies, progress, commands })
     }
 
     async fn found(&self, run: RunId) -> Result<Found, Error> {
@@ -206,19 +213,19 @@ impl SqliteJournal {
     }
 }
 
-/// An entry that is ready to be queued.
+/// Entries that are ready to be queued.
 struct Prepared {
     run: RunId,
     seq: u64,
-    body: chain::Body,
+    bodies: Vec<chain::Body>,
     progress: Progress,
-    command: Option<Uuid>,
+    commands: Vec<Uuid>,
 }
 
 impl Prepared {
     fn write(self, reply: oneshot::Sender<Result<(), Error>>) -> Write {
-        let Self { run, seq, body, progress, command } = self;
-        Write { run, seq, body: Some(body), progress, command, result: Ok(()), reply }
+        let Self { run, seq, bodies, progress, commands } = self;
+        Write { run, seq, bodies, progress, commands, result: Ok(()), reply }
     }
 }
 
@@ -235,16 +242,20 @@ impl Journal for SqliteJournal {
             if entry.seq != 0 {
                 return Err(Error::Conflict { run: new.run, seq: entry.seq });
             }
-            let first = self.prepare(new.run, &entry, progress).await?;
+            let first = self.prepare(new.run, &[(entry, progress)]).await?;
             let owner = self.owner.clone();
             writer.submit(|reply| Box::new(Create { new, owner, first: first.write(reply) })).await
         })
     }
 
-    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>> {
+    fn append_all(
+        &self,
+        run: RunId,
+        entries: Vec<(Arc<Entry>, Progress)>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let writer = self.writer()?;
-            let prepared = self.prepare(run, &entry, progress).await?;
+            let prepared = self.prepare(run, &entries).await?;
             writer.submit(|reply| Box::new(Append(prepared.write(reply)))).await
         })
     }

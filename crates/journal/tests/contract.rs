@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use foreplan_core::{
     id::RunId,
-    input::{CommandKind, Input},
+    input::{Command, CommandKind, Input},
     time::Timestamp,
     view::{Status, WaitKind},
 };
@@ -41,6 +41,48 @@ async fn a_second_writer_of_a_sequence_loses_cleanly() {
         append(journal.as_ref(), run, 3).await.unwrap();
         assert_eq!(journal.read(run, 0).await.unwrap().len(), 4, "{name}");
         assert_eq!(journal.verify(run).await.unwrap().fault, None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn entries_that_are_appended_together_are_all_there_or_none() {
+    for (name, journal) in stores().all {
+        let run = write_run(journal.as_ref(), 2).await;
+        let together = |seqs: &[u64]| {
+            let one = |seq: &u64| (entry(*seq, result(json!(seq))), progress(Status::Running));
+            journal.append_all(run, seqs.iter().map(one).collect())
+        };
+        together(&[2, 3, 4]).await.unwrap();
+        for (wrong, first) in [(&[4, 5][..], 4), (&[5, 7], 7), (&[6], 6), (&[5, 5], 5)] {
+            let lost = together(wrong).await;
+            assert!(matches!(lost, Err(Error::Conflict { seq, .. }) if seq == first), "{name}: {lost:?}");
+        }
+        assert_eq!(journal.read(run, 0).await.unwrap().len(), 5, "{name}");
+        assert_eq!(journal.find(run).await.unwrap().unwrap().head.seq, 4, "{name}");
+        together(&[5]).await.unwrap();
+        assert_eq!(journal.verify(run).await.unwrap().fault, None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_index_knows_what_the_last_of_them_said_and_each_command_is_accepted() {
+    for (name, journal) in stores().all {
+        let run = write_run(journal.as_ref(), 1).await;
+        let commands = [CommandKind::Pause, CommandKind::Resume].map(|kind| Command {
+            id: Uuid::now_v7(),
+            by: "ann".to_owned(),
+            kind,
+        });
+        let statuses = [Status::Paused, Status::Running];
+        let entries =
+            commands.iter().zip(statuses).zip(1..).map(|((command, status), seq)| {
+                (entry(seq, Input::Command(command.clone())), progress(status))
+            });
+        journal.append_all(run, entries.collect()).await.unwrap();
+        assert_eq!(journal.find(run).await.unwrap().unwrap().progress, progress(Status::Running), "{name}");
+        for command in commands {
+            assert_eq!(journal.outcome(run, command.id).await.unwrap(), Some(Outcome::Accepted), "{name}");
+        }
     }
 }
 

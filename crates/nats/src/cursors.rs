@@ -123,8 +123,8 @@ impl Inner {
         if read.is_empty() {
             return Err(Error::NoRun(run));
         }
-        let heads = read.iter().filter_map(|one| index::head(&one.headers));
-        Ok(heads.filter(|(seq, _)| *seq >= from).map(|(_, hash)| hash).collect())
+        let hashes = read.iter().filter_map(|one| index::hashes(&one.headers)).flatten();
+        Ok(hashes.filter(|(seq, _)| *seq >= from).map(|(_, hash)| hash).collect())
     }
 }
 

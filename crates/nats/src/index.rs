@@ -1,5 +1,7 @@
-//! What the index knows of a run: headers of its last entry. So there is no index beside the journal
+//! What the index knows of a run: headers of its last message. So there is no index beside the journal
 //! that could disagree with it.
+
+use std::fmt::Write as _;
 
 use async_nats::HeaderMap;
 use foreplan_core::{
@@ -17,7 +19,7 @@ const RUN: &str = "Foreplan-Run";
 /// The header that says where the run stands.
 const PROGRESS: &str = "Foreplan-Progress";
 
-/// The header with the entry's sequence and hash.
+/// The header with the last entry's sequence, and the hash of each entry.
 const HEAD: &str = "Foreplan-Head";
 
 /// Bytes of a goal that the index keeps: lists show less.
@@ -70,17 +72,18 @@ pub(crate) fn run_header(new: &NewRun) -> String {
     })
 }
 
-/// Returns the headers of an entry.
-pub(crate) fn headers(run: &str, progress: Progress, head: Head) -> HeaderMap {
+/// Returns the headers of entries, of which `seq` is the last one's, from their hashes in order.
+pub(crate) fn headers(run: &str, progress: Progress, seq: u64, hashes: &[Digest]) -> HeaderMap {
     let Progress { status, waiting, since, next_wake, ended_at, steps_done, steps, replans } = progress;
     let progress = ProgressHeader { status, waiting, since, next_wake, ended_at, steps_done, steps, replans };
     let mut headers = HeaderMap::new();
     headers.insert(RUN, run);
     headers.insert(PROGRESS, to_json(&progress));
-    headers.insert(
-        HEAD,
-        format!("{} {}", head.seq, head.hash.map_or_else(String::new, |hash| hash.to_string())),
-    );
+    let mut head = seq.to_string();
+    for hash in hashes {
+        let _ = write!(head, " {hash}");
+    }
+    headers.insert(HEAD, head);
     headers
 }
 
@@ -89,10 +92,20 @@ pub(crate) fn run_header_of(headers: &HeaderMap) -> Option<&str> {
     headers.get(RUN).map(|value| value.as_str())
 }
 
-/// Returns the end of the chain that an entry's headers name.
+/// Returns the end of the chain that the headers of entries name.
 pub(crate) fn head(headers: &HeaderMap) -> Option<(u64, Digest)> {
-    let (seq, hash) = headers.get(HEAD)?.as_str().split_once(' ')?;
-    Some((seq.parse().ok()?, hash.parse().ok()?))
+    let (seq, hashes) = headers.get(HEAD)?.as_str().split_once(' ')?;
+    let last = hashes.rsplit(' ').next()?;
+    Some((seq.parse().ok()?, last.parse().ok()?))
+}
+
+/// Returns the sequences and hashes of entries that their headers name.
+pub(crate) fn hashes(headers: &HeaderMap) -> Option<Vec<(u64, Digest)>> {
+    let (last, hashes) = headers.get(HEAD)?.as_str().split_once(' ')?;
+    let last: u64 = last.parse().ok()?;
+    let hashes: Vec<Digest> = hashes.split(' ').map(|hash| hash.parse().ok()).collect::<Option<_>>()?;
+    let first = (last + 1).checked_sub(hashes.len() as u64)?;
+    Some((first..).zip(hashes).collect())
 }
 
 /// Returns what the headers of a run's last entry say of the run.

@@ -1,6 +1,6 @@
-//! The journal on a stream: one subject for each run, one message for each entry.
+//! The journal on a stream: one subject for each run, one message for what is appended at once.
 //!
-//! An append names the stream sequence of the run's last entry; the server takes it only if that is
+//! An append names the stream sequence of the run's last message; the server takes it only if that is
 //! still the last. After a new owner's first append every older owner's fails. No lease is needed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use foreplan_core::{digest::Digest, event::Entry, id::RunId};
 use foreplan_journal::{
     Error, Hashed, Head, Journal, NewRun, Progress, RunFilter, RunRecord, Stored, chain as entries,
+    check_order,
 };
 use foreplan_protocol::wire::shard;
 use futures::future::BoxFuture;
@@ -25,6 +26,7 @@ use crate::{
     Connection, NatsPayloads, direct,
     error::chain,
     index,
+    pack::{self, Line, Pack},
     read::{self, Wanted},
     together::Together,
 };
@@ -48,6 +50,8 @@ pub struct NatsJournal {
 pub(crate) struct Inner {
     pub(crate) connection: Connection,
     pub(crate) runs: Stream,
+    /// Whether entries that were decided on together are one message.
+    has_lines: bool,
     open: kv::Store,
     keys: kv::Store,
     pub(crate) cursors: tokio::sync::OnceCell<crate::cursors::Cursors>,
@@ -68,16 +72,24 @@ struct Known {
     has_ended: bool,
 }
 
-/// An entry on its way.
+/// Entries on their way.
 struct Write {
     run: RunId,
+    /// The last one.
     seq: u64,
     bytes: Bytes,
-    hash: Digest,
-    /// The stream's sequence of the entry before; 0 for the first.
+    hashes: Vec<Digest>,
+    /// The stream's sequence of the message before; 0 for the first.
     expected: u64,
     header: Arc<str>,
     progress: Progress,
+}
+
+impl Write {
+    fn new(run: RunId, pack: Pack, expected: u64, header: Arc<str>) -> Self {
+        let Pack { seq, bytes, hashes, progress } = pack;
+        Self { run, seq, bytes: bytes.into(), hashes, expected, header, progress }
+    }
 }
 
 /// What the server said about an append that it did not confirm.
@@ -97,9 +109,11 @@ impl NatsJournal {
     ///
     /// If its streams cannot be used.
     pub async fn open(connection: &Connection) -> Result<Self, crate::Error> {
+        let runs = connection.stream("RUNS").await?;
         let inner = Inner {
             connection: connection.clone(),
-            runs: connection.stream("RUNS").await?,
+            has_lines: pack::has_lines(&runs),
+            runs,
             open: connection.bucket("OPEN").await?,
             keys: connection.bucket("KEYS").await?,
             cursors: tokio::sync::OnceCell::new(),
@@ -130,45 +144,46 @@ impl Inner {
         self.set_open(run).await?;
         let (bytes, hash) = entries::encode(run, entry, &self.payloads).await?.chain(None);
         let header = index::run_header(&new).into();
-        let write = Write { run, seq: 0, bytes: bytes.into(), hash, expected: 0, header, progress };
-        match self.publish(write).await {
+        let first = Pack::from(Line { seq: 0, bytes, hash, progress });
+        match self.publish(Write::new(run, first, 0, header)).await {
             Err(Error::Conflict { run, .. }) => Err(Error::Exists(run)),
-            done => done,
+            done => done.map(drop),
         }
     }
 
-    async fn append(&self, run: RunId, entry: &Entry, progress: Progress) -> Result<(), Error> {
+    async fn append(&self, run: RunId, entries: Vec<(Arc<Entry>, Progress)>) -> Result<(), Error> {
+        let Some((_, last)) = entries.last() else { return Ok(()) };
+        let has_ended = last.ended_at.is_some();
         // Out of the table until the outcome is known: a future that is dropped leaves nothing stale.
         let known = self.known.lock().remove(&run);
         let known = match known {
             Some(known) => known,
             None => self.look(run).await?.ok_or(Error::NoRun(run))?,
         };
-        if entry.seq != known.seq + 1 {
-            return Err(Error::Conflict { run, seq: entry.seq });
-        }
-        if known.has_ended && progress.ended_at.is_none() {
+        check_order(run, &entries, known.seq + 1)?;
+        if known.has_ended && !has_ended {
             self.set_open(run).await?;
         }
-        let (bytes, hash) = entries::encode(run, entry, &self.payloads).await?.chain(Some(known.hash));
-        let write = Write {
-            run,
-            seq: entry.seq,
-            bytes: bytes.into(),
-            hash,
-            expected: known.sequence,
-            header: known.run,
-            progress,
-        };
-        self.publish(write).await?;
-        if progress.ended_at.is_some() {
+        let Known { mut hash, sequence: mut expected, run: header, .. } = known;
+        let mut lines = Vec::with_capacity(entries.len());
+        for (entry, progress) in entries {
+            let body = entries::encode(run, &entry, &self.payloads).await?;
+            let (bytes, own) = body.chain(Some(hash));
+            lines.push(Line { seq: entry.seq, bytes, hash: own, progress });
+            hash = own;
+        }
+        for pack in pack::packs(lines, self.has_lines) {
+            expected = self.publish(Write::new(run, pack, expected, Arc::clone(&header))).await?;
+        }
+        if has_ended {
             self.known.lock().remove(&run);
         }
         Ok(())
     }
 
-    /// Publishes an entry until it is known whether it was taken. The same bytes go every time.
-    async fn publish(&self, write: Write) -> Result<(), Error> {
+    /// Publishes entries until it is known whether they were taken, and returns the stream's sequence. The same
+    /// bytes go every time.
+    async fn publish(&self, write: Write) -> Result<u64, Error> {
         let mut pauses = RETRY_PAUSES.iter();
         loop {
             let why = match self.try_publish(&write).await {
@@ -199,10 +214,9 @@ impl Inner {
     }
 
     async fn try_publish(&self, write: &Write) -> Result<u64, Refused> {
-        let head = Head { seq: write.seq, hash: Some(write.hash) };
         let message = PublishMessage::build()
             .payload(write.bytes.clone())
-            .headers(index::headers(&write.header, write.progress, head))
+            .headers(index::headers(&write.header, write.progress, write.seq, &write.hashes))
             .expected_last_subject_sequence(write.expected);
         let sent = self.connection.js.send_publish(self.subject(write.run), message).await;
         match sent {
@@ -214,11 +228,13 @@ impl Inner {
         }
     }
 
-    fn taken(&self, write: Write, sequence: u64) -> Result<(), Error> {
+    fn taken(&self, write: Write, sequence: u64) -> Result<u64, Error> {
         let has_ended = write.progress.ended_at.is_some();
-        let known = Known { seq: write.seq, hash: write.hash, sequence, run: write.header, has_ended };
-        self.known.lock().insert(write.run, known);
-        Ok(())
+        if let Some(hash) = write.hashes.last() {
+            let known = Known { seq: write.seq, hash: *hash, sequence, run: write.header, has_ended };
+            self.known.lock().insert(write.run, known);
+        }
+        Ok(sequence)
     }
 
     /// Looks where a run's chain ends.
@@ -231,7 +247,7 @@ impl Inner {
         let header = index::run_header_of(&last.headers).unwrap_or_default().into();
         Ok(Some(Known {
             seq: record.head.seq,
-            hash: Digest::of_bytes(&last.payload),
+            hash: pack::last_hash(&last.payload),
             sequence: last.sequence,
             run: header,
             has_ended: record.progress.ended_at.is_some(),
@@ -283,14 +299,13 @@ impl Inner {
         until: u64,
     ) -> Result<Vec<Stored>, Error> {
         let read = self.messages(run, from, until).await;
-        read.map_err(|e| self.unreadable(e))?
-            .into_iter()
-            .filter(|one| one.sequence <= until)
-            .map(|one| {
-                let (seq, hash) = index::head(&one.headers).ok_or_else(|| headless(run))?;
-                Ok(Stored { seq, bytes: one.payload, hash })
-            })
-            .collect()
+        let mut stored = Vec::new();
+        for one in read.map_err(|e| self.unreadable(e))? {
+            if one.sequence <= until {
+                stored.extend(pack::stored(&one.headers, one.payload).ok_or_else(|| headless(run))?);
+            }
+        }
+        Ok(stored)
     }
 
     async fn messages(
@@ -384,13 +399,13 @@ impl Inner {
         let bytes = self.payloads.remove(run).await.map_err(failed)?;
         self.cursors().await?.forget(run).await?;
         let purged = self.runs.purge().filter(self.subject(run)).await;
-        let purged = purged.map_err(|e| store("a run is deleted", chain(&e)))?;
+        purged.map_err(|e| store("a run is deleted", chain(&e)))?;
         if let Some(key) = &record.run.key {
             let name = hex(Digest::of_bytes(format!("{}\0{key}", record.run.project).as_bytes()));
             self.keys.purge(&name).await.map_err(|e| store("a key is freed", chain(&e)))?;
         }
         self.known.lock().remove(&run);
-        Ok((purged.purged, bytes))
+        Ok((record.head.seq + 1, bytes))
     }
 }
 
@@ -399,8 +414,12 @@ impl Journal for NatsJournal {
         Box::pin(async move { self.inner.create(run, &entry, progress).await })
     }
 
-    fn append(&self, run: RunId, entry: Arc<Entry>, progress: Progress) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.inner.append(run, &entry, progress).await })
+    fn append_all(
+        &self,
+        run: RunId,
+        entries: Vec<(Arc<Entry>, Progress)>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.inner.append(run, entries))
     }
 
     fn read(&self, run: RunId, from: u64) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, Error>> {

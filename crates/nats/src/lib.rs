@@ -29,6 +29,7 @@ mod index;
 mod inventory;
 mod journal;
 mod lease;
+mod pack;
 mod payloads;
 mod pull;
 mod queues;

@@ -14,6 +14,7 @@ use futures::TryStreamExt as _;
 use crate::{
     Connection, Error,
     error::chain,
+    pack,
     setup::{ACK_PENDING_MAX, CMD_ACK_WAIT},
 };
 
@@ -39,22 +40,33 @@ impl Connection {
     /// Finds that there are as many queues as are wanted, if that is said.
     pub(crate) async fn compare_queues(&self, wanted: Option<Queues>) -> Result<(), Error> {
         let Some(wanted) = wanted else { return Ok(()) };
-        let commands = self.stream("CMD").await?;
-        let found = of(&commands)?;
-        if found == wanted {
-            return Ok(());
+        let found = of(&self.stream("CMD").await?)?;
+        if found != wanted {
+            let differences = vec![format!("{COUNT} is {}, and must be {}", found.count(), wanted.count())];
+            return Err(Error::Differs { name: self.names.stream("CMD"), differences });
         }
-        let differences = vec![format!("{COUNT} is {}, and must be {}", found.count(), wanted.count())];
-        Err(Error::Differs { name: self.names.stream("CMD"), differences })
+        match pack::difference(&self.stream("RUNS").await?, wanted) {
+            Some(difference) => {
+                Err(Error::Differs { name: self.names.stream("RUNS"), differences: vec![difference] })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Makes the queues, if need be another number of them than there are.
     pub(crate) async fn make_queues(&self, wanted: Option<Queues>) -> Result<(), Error> {
-        let commands = self.stream("CMD").await?;
+        let (commands, runs) = (self.stream("CMD").await?, self.stream("RUNS").await?);
         let found = of(&commands)?;
         let queues = wanted.unwrap_or(found);
+        let is_otherwise = wanted.is_some() && pack::difference(&runs, queues).is_some();
+        if queues != found || is_otherwise {
+            self.check_unused().await?;
+        }
         if queues != found {
             self.divide_anew(&commands, queues).await?;
+        }
+        if is_otherwise {
+            self.state(&runs, pack::stated(queues)).await?;
         }
         for queue in 0..queues.count() {
             self.queue(&commands, queues, queue).await?;
@@ -62,22 +74,32 @@ impl Connection {
         Ok(())
     }
 
+    /// Finds that no tracker shows a sign of life.
+    async fn check_unused(&self) -> Result<(), Error> {
+        let trackers = self.trackers().await?;
+        if trackers.is_empty() {
+            return Ok(());
+        }
+        Err(Error::InUse { what: "the number of queues", by: trackers })
+    }
+
     /// Changes how many queues there are, while no tracker has one. What waits in them is in the stream.
     async fn divide_anew(&self, commands: &Stream, queues: Queues) -> Result<(), Error> {
-        let trackers = self.trackers().await?;
-        if !trackers.is_empty() {
-            return Err(Error::InUse { what: "the number of queues", by: trackers });
-        }
         let failed = |reason: String| Error::server("the queues are divided anew", reason);
         let consumers: Vec<String> =
             commands.consumer_names().try_collect().await.map_err(|e| failed(chain(&e)))?;
         for consumer in consumers {
             commands.delete_consumer(&consumer).await.map_err(|e| failed(chain(&e)))?;
         }
-        let mut config: Config = commands.cached_info().config.clone();
-        config.metadata.extend(stated(queues));
-        self.js.update_stream(config).await.map_err(|e| failed(chain(&e)))?;
-        Ok(())
+        self.state(commands, stated(queues)).await
+    }
+
+    /// Has a stream say of itself what is new.
+    async fn state(&self, stream: &Stream, stated: HashMap<String, String>) -> Result<(), Error> {
+        let mut config: Config = stream.cached_info().config.clone();
+        config.metadata.extend(stated);
+        let updated = self.js.update_stream(config).await;
+        updated.map(drop).map_err(|e| Error::server("a stream is changed", chain(&e)))
     }
 
     /// Returns the trackers that showed a sign of life lately.

@@ -157,7 +157,7 @@ impl RunStore for NatsJournal {
             Ok(Stats {
                 runs: records.len() as u64,
                 open: records.iter().filter(|r| r.progress.ended_at.is_none()).count() as u64,
-                entries: info.state.messages,
+                entries: records.iter().map(|r| r.head.seq + 1).sum(),
                 journal_bytes: info.state.bytes,
                 free_bytes: 0,
                 payload_bytes: self.inner.payloads.bytes().await.map_err(|e| self.inner.unreadable(e))?,

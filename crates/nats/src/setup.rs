@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 };
 use foreplan_protocol::wire::{Names, Queues, Worker};
 
-use crate::{Connection, Error, cursors, error::chain, queues};
+use crate::{Connection, Error, cursors, error::chain, pack, queues};
 
 /// How long a tracker may take over a message before it comes again: short, so that a takeover is.
 pub(crate) const CMD_ACK_WAIT: Duration = Duration::from_secs(5);
@@ -106,6 +106,7 @@ fn parts(names: &Names, replicas: usize, queues: Queues) -> Vec<(&'static str, K
             Kind::Stream(Box::new(Config {
                 deny_delete: true,
                 allow_direct: true,
+                metadata: pack::stated(queues),
                 ..stream("RUNS", vec![names.runs()])
             })),
         ),

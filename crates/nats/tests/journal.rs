@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
+use async_nats::jetstream;
 use foreplan_core::{
     event::{Entry, Event, VERSION},
     goal::{PlannerSpec, RunSpec},
     id::RunId,
-    input::Input,
+    input::{Command, CommandKind, Input},
     time::Timestamp,
     view::Status,
 };
 use foreplan_journal::{Error, Journal as _, NewRun, Payloads as _, Progress, RunFilter, RunStore as _};
 use foreplan_nats::{Connection, NatsJournal, NatsPayloads, Options, PartState, Setup};
+use foreplan_protocol::wire::Queues;
 use foreplan_testkit::nats::NatsServer;
 use serde_json::json;
 use uuid::Uuid;
@@ -23,10 +25,23 @@ struct Deployment {
     connection: Connection,
 }
 
+impl Deployment {
+    /// Returns how many messages hold the entries of all runs.
+    async fn messages(&self) -> u64 {
+        let js = jetstream::new(async_nats::connect(self.server.url()).await.unwrap());
+        let runs = js.get_stream(self.connection.names().stream("RUNS")).await.unwrap();
+        runs.cached_info().state.messages
+    }
+}
+
 async fn deployment() -> Deployment {
+    deployment_with(Setup::default()).await
+}
+
+async fn deployment_with(setup: Setup) -> Deployment {
     let server = NatsServer::start();
     let connection = Connection::open(&Options::new(server.url())).await.unwrap();
-    Setup::default().run(&connection).await.unwrap();
+    setup.run(&connection).await.unwrap();
     Deployment { server, connection }
 }
 
@@ -126,6 +141,74 @@ async fn entries_read_back_and_their_chain_verifies() {
     let report = other.verify(run).await.unwrap();
     assert_eq!((report.entries, report.fault), (11, None));
     assert!(matches!(journal.read(run_id(), 0).await, Err(Error::NoRun(_))));
+}
+
+/// Returns entries that were decided on together, after each of which another step is done.
+fn together(seqs: impl IntoIterator<Item = u64>) -> Vec<(Arc<Entry>, Progress)> {
+    let after = |seq: u64| Progress { steps_done: seq as u32, ..progress(Status::Running) };
+    seqs.into_iter().map(|seq| (entry(seq), after(seq))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_were_decided_together_are_one_message() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&journal, run, 2).await;
+    journal.append_all(run, together(2..5)).await.unwrap();
+    assert_eq!(fixture.messages().await, 3);
+    assert_eq!(journal.find(run).await.unwrap().unwrap().progress.steps_done, 4);
+
+    let other = NatsJournal::open(&fixture.connection).await.unwrap();
+    for from in 0..6 {
+        let seqs: Vec<u64> = other.read(run, from).await.unwrap().iter().map(|e| e.seq).collect();
+        assert_eq!(seqs, (from..5).collect::<Vec<_>>());
+    }
+    assert_eq!(other.hashes(run, 3).await.unwrap(), journal.hashes(run, 0).await.unwrap()[3..]);
+    let lost = other.append_all(run, together(4..6)).await;
+    assert!(matches!(lost, Err(Error::Conflict { seq: 4, .. })), "{lost:?}");
+    other.append_all(run, together(5..7)).await.unwrap();
+    let report = journal.verify(run).await.unwrap();
+    assert_eq!((report.entries, report.fault), (7, None));
+    assert_eq!(journal.stats().await.unwrap().entries, 7);
+    // What it knew of the run's end is no longer so.
+    let lost = journal.append(run, entry_at(5, 50), progress(Status::Running)).await;
+    assert!(matches!(lost, Err(Error::Conflict { .. })), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_one_message_cannot_hold_are_several() {
+    let fixture = deployment().await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&journal, run, 1).await;
+    let long = Command { id: Uuid::now_v7(), by: "a".repeat(60_000), kind: CommandKind::Pause };
+    let large = |seq| Entry { cause: Input::Command(long.clone()), ..entry(seq).as_ref().clone() };
+    let entries = (1..20).map(|seq| (Arc::new(large(seq)), progress(Status::Paused)));
+    journal.append_all(run, entries.collect()).await.unwrap();
+    assert_eq!(fixture.messages().await, 1 + 3, "eight of 60 KB fit into one of 512 KiB");
+    let report = journal.verify(run).await.unwrap();
+    assert_eq!((report.entries, report.fault), (20, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_trackers_of_an_earlier_version_serve_each_entry_is_a_message() {
+    let fixture = deployment_with(Setup { queues: Some(Queues::EVERY_SHARD), ..Setup::default() }).await;
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    let run = run_id();
+    write(&journal, run, 1).await;
+    journal.append_all(run, together(1..4)).await.unwrap();
+    assert_eq!(fixture.messages().await, 4);
+    assert_eq!(journal.verify(run).await.unwrap().fault, None);
+
+    let divided = Setup { queues: Queues::new(16), ..Setup::default() };
+    let dry = Setup { dry_run: true, ..divided }.run(&fixture.connection).await.unwrap_err().to_string();
+    assert!(dry.contains("`fp_CMD`") && dry.contains("64"), "{dry}");
+    divided.run(&fixture.connection).await.unwrap();
+    let journal = NatsJournal::open(&fixture.connection).await.unwrap();
+    journal.append_all(run, together(4..7)).await.unwrap();
+    assert_eq!(fixture.messages().await, 5);
+    assert_eq!(journal.read(run, 0).await.unwrap().len(), 7, "both forms are read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,3 +190,34 @@ async fn an_entry_that_leaves_a_gap_is_named() {
     let (seq, reason) = tampered.fault().await;
     assert_eq!((seq, reason.contains("missing")), (ENTRIES, true), "{reason}");
 }
+
+/// Returns the bytes of an entry behind another, whose bytes are `before`.
+fn behind(before: &[u8], entry: &str) -> String {
+    let (body, _) = entry.split_once("\"prev\"").unwrap();
+    format!("{body}\"prev\":\"{}\"}}", Digest::of_bytes(before))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_a_message_that_is_altered_lost_or_added_is_named() {
+    for (change, expected) in [("none", None), ("alter", Some(6)), ("lose", Some(6)), ("add", Some(7))] {
+        let tampered = Tampered::start().await;
+        let last = &tampered.messages[0][5];
+        let first = behind(&last.payload, &renumbered(last, 5, 6));
+        let second = behind(first.as_bytes(), &first.replace("\"seq\":6", "\"seq\":7"));
+        let [one, two] = [&first, &second].map(|line| Digest::of_bytes(line.as_bytes()));
+        let mut headers = headed(last, 7, two);
+        headers.insert(HEAD, format!("7 {one} {two}"));
+        let written = format!("{first}\n{second}");
+        let changed = match change {
+            "alter" => written.replacen("ann", "bob", 1),
+            "lose" => second,
+            "add" => format!("{written}\n{{}}"),
+            _ => written,
+        };
+        tampered.put(headers, changed).await;
+        let journal = NatsJournal::open(&tampered.connection).await.unwrap();
+        let fault = journal.verify(tampered.run).await.unwrap().fault;
+        assert_eq!(fault.map(|fault| fault.seq), expected, "{change}");
+        assert_eq!(journal.read(tampered.run, 0).await.is_ok(), expected.is_none(), "{change}");
+    }
+}

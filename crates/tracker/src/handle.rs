@@ -127,7 +127,7 @@ impl TrackerHandle {
         let entry: Arc<Entry> = Arc::new(Run::entry(0, now, input, decision.events));
         self.shared.journal.create(new, Arc::clone(&entry), progress(&run)).await?;
         self.shared.standings.set(id, Standing::Active);
-        self.shared.tell(&run, entry);
+        self.shared.tell(id, entry, run.status());
         Ok((run, decision.actions))
     }
 

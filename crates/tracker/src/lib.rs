@@ -16,6 +16,7 @@
 
 mod children;
 mod context;
+mod decided;
 mod fork;
 mod handle;
 mod inbox;

@@ -13,6 +13,7 @@ use foreplan_core::{
     review::ReviewOutcome,
     run::Run,
     tool::Effect,
+    view::Status,
 };
 use foreplan_journal::Progress as Row;
 use foreplan_protocol::{
@@ -61,12 +62,12 @@ pub(crate) struct Origin {
 
 impl Shared {
     /// Tells those who watch.
-    pub(crate) fn tell(&self, run: &Run, entry: Arc<Entry>) {
+    pub(crate) fn tell(&self, run: RunId, entry: Arc<Entry>, status: Status) {
         if let Some(news) = self.news.get() {
-            news.tell(run.id());
+            news.tell(run);
         }
         if self.progress.receiver_count() > 0 {
-            let _ = self.progress.send(Progress { run: run.id(), entry, status: run.status() });
+            let _ = self.progress.send(Progress { run, entry, status });
         }
     }
 

@@ -27,20 +27,24 @@ impl State {
         message: Message,
         receipt: Receipt,
     ) -> Result<(), ActorProcessingErr> {
-        if !self.keeps_up(&message).await? {
-            return Ok(());
+        if self.keeps_up(&message).await? {
+            self.complete(me, message, receipt);
         }
+        Ok(())
+    }
+
+    fn complete(&mut self, me: &ActorRef<RunMessage>, message: Message, receipt: Receipt) {
         match message {
-            Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply, receipt).await,
+            Message::Reply { reply: Reply::Step(reply), .. } => self.result(me, reply, receipt),
             Message::Reply { reply: Reply::Plan { request, by, outcome, usage, calls }, .. } => {
                 let reply = move |proposal| Input::Planned(PlanReply { request, by, proposal, usage, calls });
                 match outcome {
-                    PlanOutcome::Plan(plan) => self.check(me, plan, receipt, reply).await,
+                    PlanOutcome::Plan(plan) => self.check(me, plan, receipt, reply),
                     PlanOutcome::None { code, message, .. } => {
-                        self.take_and_settle(me, reply(Proposal::None { code, message }), receipt).await
+                        self.accept(reply(Proposal::None { code, message }), receipt)
                     }
                     PlanOutcome::Question { question } => {
-                        self.take_and_settle(me, reply(Proposal::Question { question }), receipt).await
+                        self.accept(reply(Proposal::Question { question }), receipt)
                     }
                 }
             }
@@ -50,23 +54,23 @@ impl State {
             } => {
                 let proposal = None;
                 let reply = ReplanReply { basis, by, reason, decision, proposal, rule, usage, calls };
-                self.replanned(me, reply, receipt).await
+                self.replanned(me, reply, receipt)
             }
             Message::Reply { reply: Reply::Review { review, by, outcome, usage, calls }, .. } => {
                 let verdicts = Verdicts::default();
                 let reply = ReviewReply { review, by, outcome, usage, calls, verdicts };
-                self.reviewed(me, reply, receipt).await
+                self.reviewed(me, reply, receipt)
             }
             Message::PermitRequest(ask) => {
                 let PermitRequest { step, attempt, call, asker, .. } = ask;
                 let input = Input::Permit { step, attempt, call, asker };
-                self.take_and_settle(me, input, receipt).await
+                self.accept(input, receipt)
             }
             Message::Input { input, .. } => {
                 if input == Input::Wake {
                     self.told.parent = None;
                 }
-                self.take_and_settle(me, input, receipt).await
+                self.accept(input, receipt)
             }
             Message::Plan(_)
             | Message::Replan(_)
@@ -76,7 +80,6 @@ impl State {
             | Message::PermitAnswer(_) => {
                 tracing::warn!(run = %self.run.id(), "a message for another agent came to the tracker");
                 receipt.settle();
-                Ok(())
             }
         }
     }
@@ -107,37 +110,32 @@ impl State {
     }
 
     /// Checks the plan that a replanner's decision makes, if it makes one.
-    async fn replanned(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        reply: ReplanReply,
-        receipt: Receipt,
-    ) -> Result<(), ActorProcessingErr> {
+    fn replanned(&mut self, me: &ActorRef<RunMessage>, reply: ReplanReply, receipt: Receipt) {
         let current = self.run.current().map(|v| Arc::clone(v.plan.plan()));
         let plan = current.and_then(|current| proposal::decided_plan(&reply.decision, &current));
         let reply = move |proposal| Input::Replanned(ReplanReply { proposal, ..reply });
         match plan {
-            None => self.take_and_settle(me, reply(None), receipt).await,
-            Some(Ok(plan)) => self.check(me, plan, receipt, move |proposal| reply(Some(proposal))).await,
+            None => self.accept(reply(None), receipt),
+            Some(Ok(plan)) => self.check(me, plan, receipt, move |proposal| reply(Some(proposal))),
             Some(Err(message)) => {
                 let proposal = Proposal::None { code: "patch".to_owned(), message };
-                self.take_and_settle(me, reply(Some(proposal)), receipt).await
+                self.accept(reply(Some(proposal)), receipt)
             }
         }
     }
 
     /// Checks a plan, on the actor if it is small, and takes the input that the proposal completes.
-    async fn check(
+    fn check(
         &mut self,
         me: &ActorRef<RunMessage>,
         plan: Arc<Plan>,
         receipt: Receipt,
         input: impl FnOnce(Proposal) -> Input + Send + 'static,
-    ) -> Result<(), ActorProcessingErr> {
+    ) {
         let spec = Arc::clone(self.run.spec());
         let inventory = (self.shared.inventories)(&spec.project);
         if let Some(proposal) = self.shared.proposals.find(&plan, &spec, &inventory) {
-            return self.take_and_settle(me, input(proposal), receipt).await;
+            return self.accept(input(proposal), receipt);
         }
         let is_small = plan.steps.len() <= STEPS_CHECKED_INLINE;
         let shared = Arc::clone(&self.shared);
@@ -146,58 +144,45 @@ impl State {
             shared.proposals.make(plan, spec, inventory, goals)
         };
         if is_small {
-            return self.take_and_settle(me, input(propose()), receipt).await;
+            return self.accept(input(propose()), receipt);
         }
         let (me, version) = (me.clone(), self.version);
         tokio::task::spawn_blocking(move || {
             let input = Box::new(input(propose()));
             let _ = me.cast(RunMessage::Evaluated { version, input, inputs: IdMap::default(), receipt });
         });
-        Ok(())
     }
 
     /// Judges a worker's reply before the core sees it, so that one result is one entry.
-    async fn result(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        reply: AttemptReply,
-        receipt: Receipt,
-    ) -> Result<(), ActorProcessingErr> {
+    fn result(&mut self, me: &ActorRef<RunMessage>, reply: AttemptReply, receipt: Receipt) {
         let Some(job) = self.result_job(&reply) else {
-            return self.take_and_settle(me, Input::Result(reply), receipt).await;
+            return self.accept(Input::Result(reply), receipt);
         };
-        self.judged(me, job, receipt, move |verdicts| Input::Result(AttemptReply { verdicts, ..reply })).await
+        self.judged(me, job, receipt, move |verdicts| Input::Result(AttemptReply { verdicts, ..reply }))
     }
 
     /// Finds out what an accepted output unlocks before the core sees the review.
-    async fn reviewed(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        reply: ReviewReply,
-        receipt: Receipt,
-    ) -> Result<(), ActorProcessingErr> {
+    fn reviewed(&mut self, me: &ActorRef<RunMessage>, reply: ReviewReply, receipt: Receipt) {
         let Some(job) = self.review_job(&reply) else {
-            return self.take_and_settle(me, Input::Reviewed(reply), receipt).await;
+            return self.accept(Input::Reviewed(reply), receipt);
         };
         self.judged(me, job, receipt, move |verdicts| Input::Reviewed(ReviewReply { verdicts, ..reply }))
-            .await
     }
 
-    async fn judged(
+    fn judged(
         &mut self,
         me: &ActorRef<RunMessage>,
         job: Job,
         receipt: Receipt,
         input: impl FnOnce(Verdicts) -> Input + Send + 'static,
-    ) -> Result<(), ActorProcessingErr> {
+    ) {
         if job.is_light()
             && let Ok(judged) = job.judge()
         {
             self.inputs.extend(judged.inputs);
-            return self.take_and_settle(me, input(judged.verdicts), receipt).await;
+            return self.accept(input(judged.verdicts), receipt);
         }
         self.judge_elsewhere(me, job, receipt, move |judged| input(judged.verdicts));
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@
 //! Killed at any await, it loses only what the journal does not have: an append that was not
 //! acknowledged, or actions that [`Run::outstanding`], [`Run::unheard`] and a takeover repeat.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use foreplan_bus::Receipt;
 use foreplan_core::{
@@ -17,7 +17,7 @@ use foreplan_core::{
     id::StepId,
     input::{Command, CommandKind, Input},
     map::IdMap,
-    run::{Rejection, Run},
+    run::Run,
     time::Timestamp,
 };
 use foreplan_protocol::{Message, StepRequest};
@@ -26,8 +26,9 @@ use serde_json::Value;
 
 use crate::{
     children::Told,
+    decided::Decided,
     handle::{CommandError, Standing},
-    perform::progress,
+    inbox::Arrived,
     shared::Shared,
     supervisor::Order,
     unrecorded::Unrecorded,
@@ -43,8 +44,10 @@ pub(crate) enum RunMessage {
     Takeover(String),
     /// The run was folded for commands only, and may now dispatch.
     GoOn,
-    /// From the bus.
+    /// From the bus, before the run was in memory.
     Bus(Message, Receipt),
+    /// From the bus: what has come until this is read.
+    Arrived(Arc<Arrived>),
     /// From a person.
     Command(Box<Command>, RpcReplyPort<Result<(), CommandError>>),
     /// An input whose evaluation took place elsewhere, with the plan version that it was about.
@@ -95,6 +98,7 @@ pub(crate) struct State {
     is_retiring: bool,
     /// What was said last of where the run stands.
     pub(crate) told: Told,
+    pub(crate) decided: Decided,
 }
 
 impl Actor for RunActor {
@@ -119,6 +123,7 @@ impl Actor for RunActor {
             is_idle: false,
             is_retiring: false,
             told: Told::default(),
+            decided: Decided::default(),
         })
     }
 
@@ -149,7 +154,7 @@ impl State {
         message: RunMessage,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RunMessage::Begin(actions) => self.go_on(me, VecDeque::new(), actions).await?,
+            RunMessage::Begin(actions) => self.carry_out(me, actions).await?,
             RunMessage::Takeover(by) => {
                 Arc::make_mut(&mut self.run).unhold();
                 self.take(me, Input::Takeover { by }).await?;
@@ -159,7 +164,20 @@ impl State {
                 self.unhold(me).await?;
                 self.say_again();
             }
-            RunMessage::Bus(message, receipt) => self.message(me, message, receipt).await?,
+            RunMessage::Bus(message, receipt) => {
+                self.message(me, message, receipt).await?;
+                self.carry_out(me, Vec::new()).await?;
+            }
+            RunMessage::Arrived(arrived) => {
+                let (taken, is_more) = arrived.take();
+                if is_more {
+                    let _ = me.cast(RunMessage::Arrived(arrived));
+                }
+                for (message, receipt) in taken {
+                    self.message(me, message, receipt).await?;
+                }
+                self.carry_out(me, Vec::new()).await?;
+            }
             RunMessage::Command(command, reply) => self.command(me, *command, reply).await?,
             RunMessage::Evaluated { version, input, inputs, receipt } => {
                 let mut input = *input;
@@ -168,7 +186,8 @@ impl State {
                 } else {
                     forget_verdicts(&mut input);
                 }
-                self.take_and_settle(me, input, receipt).await?;
+                self.accept(input, receipt);
+                self.carry_out(me, Vec::new()).await?;
             }
             RunMessage::SendAgain => self.send_again(me).await?,
             RunMessage::Wake => {
@@ -221,7 +240,7 @@ impl State {
             return Ok(());
         }
         Arc::make_mut(&mut self.run).unhold();
-        self.go_on(me, VecDeque::new(), self.run.outstanding()).await?;
+        self.carry_out(me, self.run.outstanding()).await?;
         self.send_again(me).await?;
         self.take(me, Input::Wake).await
     }
@@ -235,108 +254,19 @@ impl State {
         if let CommandKind::Answer { step, value, verdicts } = &mut command.kind {
             verdicts.gate = self.misfit(step, value);
         }
-        let accepted = self.decide(me, Input::Command(command)).await;
-        self.rest();
-        match accepted {
-            Ok(Ok(())) => drop(reply.send(Ok(()))),
-            Ok(Err(rejection)) => drop(reply.send(Err(rejection.into()))),
-            Err(error) => {
-                let _ = reply.send(Err(CommandError::Stuck(error.to_string())));
-                return Err(error);
+        let done = match self.decide(Input::Command(command)) {
+            Ok(()) => self.carry_out(me, Vec::new()).await,
+            Err(rejection) => {
+                self.rest();
+                let _ = reply.send(Err(rejection.into()));
+                return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    /// Takes an input that cannot be sent back: a rejection is a late message.
-    pub(crate) async fn take(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        input: Input,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Err(rejection) = self.decide(me, input).await? {
-            tracing::debug!(run = %self.run.id(), %rejection, "an input came too late");
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn take_and_settle(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        input: Input,
-        receipt: Receipt,
-    ) -> Result<(), ActorProcessingErr> {
-        self.take(me, input).await?;
-        receipt.settle();
-        Ok(())
-    }
-
-    /// Decides about an input and all that follows from it at once.
-    async fn decide(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        input: Input,
-    ) -> Result<Result<(), Rejection>, ActorProcessingErr> {
-        match self.step(input).await? {
-            Ok(actions) => self.go_on(me, VecDeque::new(), actions).await.map(Ok),
-            Err(rejection) => Ok(Err(rejection)),
-        }
-    }
-
-    /// Decides about one input and appends its entry.
-    async fn step(&mut self, input: Input) -> Result<Result<Vec<Action>, Rejection>, ActorProcessingErr> {
-        let seq = self.run.seq();
-        let decision = match Arc::make_mut(&mut self.run).handle(self.shared.now(), &input) {
-            Ok(decision) => decision,
-            Err(rejection) => return Ok(Err(rejection)),
         };
-        if !decision.events.is_empty() {
-            let entry = Arc::new(Run::entry(seq, self.run.at(), input, decision.events));
-            let appended =
-                self.shared.journal.append(self.run.id(), Arc::clone(&entry), progress(&self.run)).await;
-            if let Err(error) = appended {
-                self.refused(&entry.cause, &error);
-                return Err(error.into());
-            }
-            if std::mem::take(&mut self.is_stuck) {
-                self.shared.standings.set(self.run.id(), Standing::Active);
-            }
-            if self.version != self.run.plan_version() {
-                self.version = self.run.plan_version();
-                self.inputs.clear();
-                self.schemas.clear();
-            }
-            self.bury_killers(&entry.events).await;
-            self.shared.tell(&self.run, entry);
-        }
-        Ok(Ok(decision.actions))
-    }
-
-    /// Performs actions, and decides about what they lead to at once.
-    pub(crate) async fn go_on(
-        &mut self,
-        me: &ActorRef<RunMessage>,
-        mut inputs: VecDeque<Input>,
-        actions: Vec<Action>,
-    ) -> Result<(), ActorProcessingErr> {
-        let mut actions = VecDeque::from(actions);
-        loop {
-            let mut sending = Vec::new();
-            while let Some(action) = actions.pop_front() {
-                match action {
-                    Action::Evaluate { steps } => inputs.extend(self.evaluate(me, steps)),
-                    Action::RunStep(dispatch) => sending.extend(self.dispatch(dispatch)),
-                    Action::RequestReview { review, of } => self.ask_reviewer(review, of).await,
-                    Action::RunGoal { step, attempt, max } => self.run_goal(step, attempt, max),
-                    Action::TellChild { step, attempt, order } => self.tell_child(&step, attempt, order),
-                    other => self.shared.perform(&self.run, other).await,
-                }
-            }
-            self.sent(sending).await;
-            let Some(input) = inputs.pop_front() else { return Ok(()) };
-            if let Ok(more) = self.step(input).await? {
-                actions.extend(more);
-            }
-        }
+        self.rest();
+        let _ = reply.send(match &done {
+            Ok(()) => Ok(()),
+            Err(error) => Err(CommandError::Stuck(error.to_string())),
+        });
+        done
     }
 }

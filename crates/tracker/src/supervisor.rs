@@ -325,7 +325,7 @@ impl State {
             Ok((actor, _)) => {
                 self.shared.standings.set(id, Standing::Active);
                 let subject = Subject::Tracker(id);
-                let inbox = Inbox { actor: actor.clone(), subject: subject.clone() };
+                let inbox = Inbox::new(actor.clone(), subject.clone());
                 self.shared.bus.serve(subject, Box::new(inbox));
                 for message in messages {
                     let _ = actor.cast(message);
@@ -370,7 +370,7 @@ impl State {
         let slot = match slot {
             Slot::Retiring(actor, waiting) => {
                 let subject = Subject::Tracker(run);
-                let inbox = Inbox { actor: actor.clone(), subject: subject.clone() };
+                let inbox = Inbox::new(actor.clone(), subject.clone());
                 self.shared.bus.serve(subject, Box::new(inbox));
                 for message in waiting {
                     let _ = actor.cast(message);

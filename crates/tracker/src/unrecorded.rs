@@ -3,14 +3,15 @@
 //! Nobody sends a result again that was delivered. So the actor keeps it, takes the state of the journal, to
 //! which the input it keeps is still to come, and tries again after a while.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use foreplan_bus::Receipt;
-use foreplan_core::{action::Action, input::Input, map::IdMap, run::Run};
+use foreplan_core::{action::Action, event::Entry, input::Input, map::IdMap, run::Run};
 use foreplan_journal::Error;
 use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::{
+    decided::Decided,
     handle::Standing,
     run_actor::{RunMessage, State},
 };
@@ -26,15 +27,20 @@ pub(crate) struct Unrecorded {
     messages: Vec<RunMessage>,
     /// Whether it is tried again by itself.
     is_timed: bool,
+    /// The sequence of the first entry that the journal did not take.
+    from: u64,
 }
 
 impl State {
-    /// Notes that the journal did not take an input.
-    pub(crate) fn refused(&mut self, input: &Input, error: &Error) {
+    /// Notes that the journal did not take these entries.
+    pub(crate) fn refused<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, error: &Error) {
         if matches!(error, Error::Conflict { .. }) {
             self.unrecorded = None;
         } else {
-            self.keep(input);
+            let mut entries = entries.peekable();
+            let from = entries.peek().map_or(0, |first| first.seq);
+            self.unrecorded.get_or_insert_default().from = from;
+            entries.for_each(|entry| self.keep(&entry.cause));
         }
         self.stuck(error);
     }
@@ -75,7 +81,10 @@ impl State {
     /// Returns a message, unless it has to wait behind what was not recorded.
     pub(crate) fn unless_unrecorded(&mut self, message: RunMessage) -> Option<RunMessage> {
         match (&mut self.unrecorded, message) {
-            (Some(unrecorded), message @ (RunMessage::Bus(..) | RunMessage::Evaluated { .. })) => {
+            (
+                Some(unrecorded),
+                message @ (RunMessage::Bus(..) | RunMessage::Arrived(_) | RunMessage::Evaluated { .. }),
+            ) => {
                 unrecorded.messages.push(message);
                 None
             }
@@ -87,23 +96,31 @@ impl State {
     ///
     /// # Errors
     ///
-    /// The error, if the journal took the entry all the same, so that what follows from it is still to be asked
+    /// The error, if the journal took an entry all the same, so that what follows from it is still to be asked
     /// for; if it cannot be read either; or if this is about something else.
     pub(crate) async fn set_back(
         &mut self,
         me: &ActorRef<RunMessage>,
         error: ActorProcessingErr,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(unrecorded) = &mut self.unrecorded else { return Err(error) };
+        let Some(from) = self.unrecorded.as_ref().map(|unrecorded| unrecorded.from) else {
+            return Err(error);
+        };
         let Ok(entries) = self.shared.journal.read(self.run.id(), 0).await else { return Err(error) };
         let folded = Run::replay(self.run.id(), entries.iter().map(AsRef::as_ref));
-        let Some(mut run) = folded.filter(|folded| folded.seq() < self.run.seq()) else { return Err(error) };
+        let Some(mut run) = folded.filter(|folded| folded.seq() == from && from < self.run.seq()) else {
+            return Err(error);
+        };
         tracing::warn!(run = %self.run.id(), %error, "the run waits until its journal can be written");
         if self.run.is_held() {
             run.hold();
         }
         self.run = run.into();
-        if !std::mem::replace(&mut unrecorded.is_timed, true) {
+        self.decided = Decided::default();
+        self.see_version();
+        if let Some(unrecorded) = &mut self.unrecorded
+            && !std::mem::replace(&mut unrecorded.is_timed, true)
+        {
             drop(me.send_after(JOURNAL_PAUSE, || RunMessage::Again));
         }
         Ok(())
@@ -119,7 +136,7 @@ impl State {
         }
         let mut actions = self.run.outstanding();
         actions.retain(|action| matches!(action, Action::Evaluate { .. }));
-        self.go_on(me, VecDeque::new(), actions).await?;
+        self.carry_out(me, actions).await?;
         self.take(me, Input::Wake).await
     }
 

@@ -1,11 +1,7 @@
 //! The working side of a run's actor: what must be judged about a result, what a step's input is,
 //! and sending it.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use foreplan_bus::Receipt;
 use foreplan_core::{
@@ -246,7 +242,7 @@ impl State {
             return Ok(());
         }
         let since = self.shared.now().minus(UNHEARD_MAX);
-        self.go_on(me, VecDeque::new(), self.run.unheard(since)).await
+        self.carry_out(me, self.run.unheard(since)).await
     }
 
     /// Sends a step, and returns what is left to wait for: steps whose server has not answered yet go

@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::support::{
-    Fixture, PATIENCE, failed, permit_request, plan_reply, replan_reply, returned, two_steps,
+    Fixture, PATIENCE, failed, permit_request, plan_reply, replan_reply, returned, two_and_one, two_steps,
 };
 
 fn reply_to(run: RunId, reply: Reply) -> Message {
@@ -56,6 +56,58 @@ async fn a_result_that_comes_twice_is_recorded_once() {
     assert!(f.requests.try_recv().is_err(), "and nothing is asked again");
     f.reply(returned("b", 1, json!("done"))).await;
     assert_eq!(f.folded().await.status(), Status::Succeeded);
+}
+
+/// Returns a run of which two steps are in hand.
+async fn with_two_in_hand() -> Fixture {
+    let mut f = Fixture::new().await;
+    f.planned(two_and_one()).await;
+    f.asked_for_step().await;
+    f.asked_for_step().await;
+    f.journal.appended();
+    f
+}
+
+#[tokio::test]
+async fn results_that_come_together_are_an_entry_each_and_one_write() {
+    let mut f = with_two_in_hand().await;
+    let (a, b) = (returned("a", 1, json!({"n": 5})), returned("b", 1, json!({"n": 6})));
+    let before = f.entries().await.len();
+    assert_eq!(f.reply_together([a.clone(), b, a]).await, [true, true, true], "one of them twice");
+    assert_eq!(*f.asked_for_step().await.input, json!({"x": 5, "y": 6}));
+    assert_eq!(f.journal.appended(), [2]);
+    assert_eq!(f.entries().await.len(), before + 2);
+    assert!(f.reply(returned("c", 1, json!("done"))).await);
+    assert_eq!(f.folded().await.status(), Status::Succeeded);
+}
+
+#[tokio::test]
+async fn what_is_adopted_and_what_begins_then_is_one_write() {
+    let mut f = Fixture::new().await;
+    f.planned(two_and_one()).await;
+    f.asked_for_step().await;
+    assert_eq!(f.journal.appended(), [2]);
+}
+
+#[tokio::test]
+async fn results_that_were_taken_together_and_denied_come_again_and_cost_the_run_nothing() {
+    let mut f = with_two_in_hand().await;
+    f.journal.doubt_once();
+    let replies = [returned("a", 1, json!({"n": 5})), returned("b", 1, json!({"n": 6}))];
+    assert_eq!(f.reply_together(replies).await, [false, false]);
+    let asked = f.asked_for_step().await;
+    assert_eq!((asked.step.as_str(), asked.attempt), ("c", 1), "the entries are there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_were_refused_together_are_recorded_later() {
+    let mut f = with_two_in_hand().await;
+    f.journal.refuse_once();
+    let before = f.entries().await.len();
+    let replies = [returned("a", 1, json!({"n": 5})), returned("b", 1, json!({"n": 6}))];
+    assert_eq!(f.reply_together(replies).await, [false, false]);
+    assert_eq!(f.entries().await.len(), before);
+    assert_eq!(*f.asked_for_step().await.input, json!({"x": 5, "y": 6}));
 }
 
 #[tokio::test]

@@ -35,7 +35,10 @@ async def follow(nc, run):
     entries = await nc.jetstream().subscribe(place("run", run), ordered_consumer=True)
     async for msg in entries.messages:
         is_last = msg.metadata.num_pending == 0
-        yield json.loads(msg.data), json.loads(msg.headers["Foreplan-Progress"]) if is_last else {}
+        *lines, last = msg.data.split(b"\n")
+        for line in lines:
+            yield json.loads(line), {}
+        yield json.loads(last), json.loads(msg.headers["Foreplan-Progress"]) if is_last else {}
 
 async def rest(nc, run):
     """Returns where the run stands once nothing happens by itself, the digest to approve, and the last output."""

@@ -81,17 +81,20 @@ pub(super) struct Create {
     pub first: Write,
 }
 
-/// One more entry.
+/// More entries.
 pub(super) struct Append(pub Write);
 
 /// What both have.
 pub(super) struct Write {
     pub run: RunId,
+    /// Of the first entry.
     pub seq: u64,
-    pub body: Option<Body>,
+    /// Of entries that follow each other.
+    pub bodies: Vec<Body>,
+    /// After the last of them.
     pub progress: Progress,
-    /// The command that the entry carries out.
-    pub command: Option<Uuid>,
+    /// The commands that they carry out.
+    pub commands: Vec<Uuid>,
     pub result: Result<(), Error>,
     pub reply: oneshot::Sender<Result<(), Error>>,
 }
@@ -113,7 +116,7 @@ impl Job for Create {
             Err(e) => return Err(e),
         }
         let id = conn.last_insert_rowid();
-        let Some(body) = self.first.body.take() else { return Ok(()) };
+        let Some(body) = self.first.bodies.pop() else { return Ok(()) };
         let (bytes, hash) = body.chain(None);
         insert_entry(conn, id, 0, &hash, &bytes)?;
         insert_head(conn, id, &hash, &self.first.progress, self.owner.as_deref())?;
@@ -136,7 +139,7 @@ fn existing(conn: &Connection, new: &NewRun) -> rusqlite::Result<RunId> {
 
 impl Job for Append {
     fn write(&mut self, conn: &Connection, heads: &mut Heads) -> rusqlite::Result<()> {
-        let Write { run, seq, body, progress, command, result, .. } = &mut self.0;
+        let Write { run, seq, bodies, progress, commands, result, .. } = &mut self.0;
         let end = match heads.before(conn, *run, *seq)? {
             Ok(end) => end,
             Err(e) => {
@@ -144,27 +147,28 @@ impl Job for Append {
                 return Ok(());
             }
         };
-        let Some(body) = body.take() else { return Ok(()) };
-        let (bytes, hash) = body.chain(Some(end.hash));
-        let conflict = || Err(Error::Conflict { run: *run, seq: *seq });
-        match insert_entry(conn, end.id, *seq, &hash, &bytes) {
-            Ok(()) => {}
-            Err(e) if is_constraint(&e) => {
-                *result = conflict();
-                return Ok(());
+        let (mut last, mut is_free) = (end, true);
+        for body in bodies.drain(..) {
+            let (bytes, hash) = body.chain(Some(last.hash));
+            match insert_entry(conn, end.id, last.seq + 1, &hash, &bytes) {
+                Ok(()) => last = End { seq: last.seq + 1, hash, ended_at: progress.ended_at, ..end },
+                Err(e) if is_constraint(&e) => {
+                    is_free = false;
+                    break;
+                }
+                Err(e) => return Err(e),
             }
-            Err(e) => return Err(e),
         }
-        if !update_head(conn, &end, *seq, &hash, progress)? {
-            let sql = "delete from entries where run = ?1 and seq = ?2";
-            conn.prepare_cached(sql)?.execute(params![end.id, *seq])?;
-            *result = conflict();
+        if !is_free || !update_head(conn, &end, last.seq, &last.hash, progress)? {
+            let sql = "delete from entries where run = ?1 and seq between ?2 and ?3";
+            conn.prepare_cached(sql)?.execute(params![end.id, *seq, last.seq])?;
+            *result = Err(Error::Conflict { run: *run, seq: *seq });
             return Ok(());
         }
-        if let Some(command) = command {
+        for command in commands {
             accept(conn, end.id, *command)?;
         }
-        heads.remember(*run, End { seq: *seq, hash, ended_at: progress.ended_at, ..end });
+        heads.remember(*run, last);
         Ok(())
     }
 

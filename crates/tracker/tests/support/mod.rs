@@ -32,6 +32,7 @@ use foreplan_protocol::{
 use foreplan_testkit::{Ids, TestClock};
 use foreplan_tracker::{Deps, SubmitError, TrackerHandle, spawn};
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -49,17 +50,30 @@ pub(crate) struct Fixture {
     pub(crate) run: RunId,
 }
 
-/// A journal that can take an entry and say that it did not, and that can refuse to be read.
+/// A journal that can take entries and say that it did not, refuse them, and refuse to be read.
 pub(crate) struct Doubtful {
     kept: MemoryJournal,
     doubts: AtomicBool,
+    is_full: AtomicBool,
     is_unreadable: AtomicBool,
+    /// How many entries were appended together, each time.
+    appended: Mutex<Vec<usize>>,
 }
 
 impl Doubtful {
-    /// Denies the next entry.
+    /// Denies the next entries.
     pub(crate) fn doubt_once(&self) {
         self.doubts.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses the next entries.
+    pub(crate) fn refuse_once(&self) {
+        self.is_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how many entries were appended together, each time since this was asked.
+    pub(crate) fn appended(&self) -> Vec<usize> {
+        std::mem::take(&mut self.appended.lock())
     }
 
     /// Lets it be read, or not.
@@ -78,14 +92,18 @@ impl Journal for Doubtful {
         self.kept.create(run, entry, row)
     }
 
-    fn append(
+    fn append_all(
         &self,
         run: RunId,
-        entry: Arc<Entry>,
-        row: Progress,
+        entries: Vec<(Arc<Entry>, Progress)>,
     ) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(async move {
-            self.kept.append(run, entry, row).await?;
+            if self.is_full.swap(false, Ordering::Relaxed) {
+                return Err(JournalError::Full("no room".to_owned()));
+            }
+            let count = entries.len();
+            self.kept.append_all(run, entries).await?;
+            self.appended.lock().push(count);
             if self.doubts.swap(false, Ordering::Relaxed) { Err(JournalError::Busy) } else { Ok(()) }
         })
     }
@@ -130,7 +148,9 @@ impl Fixture {
         let journal = Arc::new(Doubtful {
             kept,
             doubts: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             is_unreadable: AtomicBool::new(false),
+            appended: Mutex::default(),
         });
         let tools = json!({"read": tool("read", "read"), "send": tool("send", "irreversible")});
         let inventory: Arc<Inventory> = Arc::new(serde_json::from_value(tools).unwrap());
@@ -170,6 +190,22 @@ impl Fixture {
         let (receipt, mut settled) = Receipt::pair();
         self.bus.hand(&Subject::Tracker(run), message, receipt).unwrap();
         tokio::time::timeout(PATIENCE, settled.wait()).await.unwrap()
+    }
+
+    /// Hands the tracker answers before the run's actor has a turn, and returns which were settled.
+    pub(crate) async fn reply_together(&self, replies: impl IntoIterator<Item = Reply>) -> Vec<bool> {
+        let mut receipts = Vec::new();
+        for reply in replies {
+            let (receipt, settled) = Receipt::pair();
+            let message = Message::Reply { run: self.run, reply };
+            self.bus.hand(&Subject::Tracker(self.run), message, receipt).unwrap();
+            receipts.push(settled);
+        }
+        let mut settled = Vec::new();
+        for receipt in &mut receipts {
+            settled.push(tokio::time::timeout(PATIENCE, receipt.wait()).await.unwrap());
+        }
+        settled
     }
 
     /// The same, for an answer to the run.
@@ -307,6 +343,15 @@ pub(crate) fn two_steps() -> Value {
     json!([
         {"id": "a", "tool": "read"},
         {"id": "b", "tool": "read", "input": {"x": {"$ref": "a.n"}}},
+    ])
+}
+
+/// A plan whose last step uses the outputs of two that run side by side.
+pub(crate) fn two_and_one() -> Value {
+    json!([
+        {"id": "a", "tool": "read"},
+        {"id": "b", "tool": "read"},
+        {"id": "c", "tool": "read", "input": {"x": {"$ref": "a.n"}, "y": {"$ref": "b.n"}}},
     ])
 }
 
