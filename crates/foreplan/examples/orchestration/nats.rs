@@ -210,7 +210,7 @@ impl Site {
         let runs: Vec<RunId> = (0..workload.runs).map(|_| RunId(Uuid::now_v7())).collect();
         let mut open: HashSet<String> = runs.iter().map(RunId::to_string).collect();
         let spec = Arc::new(workload.spec());
-        let (cpu_before_s, servers_before_s) = (cpu_s(std::process::id())?, self.servers_cpu_s()?);
+        let (cpu_before_s, servers_before_s) = (self.cpu_s()?, self.servers_cpu_s()?);
         let began = Instant::now();
         let submitting = try_join_all(runs.iter().zip(0_u32..).map(|(run, number)| {
             let (system, spec, run) = (self.system.clone(), Arc::clone(&spec), *run);
@@ -237,10 +237,16 @@ impl Site {
         tokio::time::timeout(ROUND_MAX, both).await.context("the runs do not end")??;
         Ok(Round {
             wall_s: began.elapsed().as_secs_f64(),
-            cpu_s: cpu_s(std::process::id())? - cpu_before_s,
+            cpu_s: self.cpu_s()? - cpu_before_s,
             servers_cpu_s: self.servers_cpu_s()? - servers_before_s,
             runs,
         })
+    }
+
+    /// The processor time of the deployment's processes.
+    fn cpu_s(&self) -> anyhow::Result<f64> {
+        let executors = self.executors.iter().map(|executor| executor.0.id());
+        executors.chain([std::process::id()]).map(cpu_s).sum()
     }
 
     fn servers_cpu_s(&self) -> anyhow::Result<f64> {
@@ -289,7 +295,7 @@ fn spawn(settings: &Settings, url: &str) -> anyhow::Result<Executor> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--mode", "nats", "--workload", settings.kind.name(), "--execute", url]);
     command.args(["--size", &settings.size.to_string(), "--slots", &settings.slots.to_string()]);
-    command.args(["--layers", &settings.layers.to_string()]);
+    command.args(["--layers", &settings.layers.to_string(), "--threads", &settings.threads.to_string()]);
     let mut child = Executor(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().context("it has no output")?).read_line(&mut line)?;
