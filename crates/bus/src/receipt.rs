@@ -1,12 +1,14 @@
 //! When a message is dealt with: a bus that keeps messages until then learns it from a receipt.
 
+use std::fmt;
+
 use tokio::sync::oneshot;
 
 /// Goes with a message that a bus keeps until it is dealt with. Dropped without
 /// [`Receipt::settle`], the message counts as not dealt with, and comes again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a receipt that is dropped makes the message come again"]
-pub struct Receipt(Option<oneshot::Sender<()>>);
+pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 /// Where a bus learns that a message was dealt with.
 #[derive(Debug)]
@@ -18,18 +20,32 @@ impl Receipt {
         Self(None)
     }
 
+    /// Makes a receipt that does this once it is settled: it must not wait for anything.
+    pub fn new(settle: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(settle)))
+    }
+
     /// Makes a receipt, and where it is noticed.
     pub fn pair() -> (Self, Settled) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Some(sender)), Settled(receiver))
+        let settle = move || {
+            // A bus that no longer listens lets the message come again; that is harmless.
+            let _ = sender.send(());
+        };
+        (Self::new(settle), Settled(receiver))
     }
 
     /// Says that the message is dealt with: its effects are durable.
     pub fn settle(self) {
-        if let Some(sender) = self.0 {
-            // A bus that no longer listens lets the message come again; that is harmless.
-            let _ = sender.send(());
+        if let Some(settle) = self.0 {
+            settle();
         }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receipt").field(&self.0.is_some()).finish()
     }
 }
 

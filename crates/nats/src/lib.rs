@@ -17,6 +17,7 @@
 //! decides nothing about a run.
 
 mod account;
+mod acks;
 mod bus;
 mod client;
 mod connection;

@@ -15,7 +15,6 @@ use async_nats::jetstream::{
     consumer::{DeliverPolicy, PullConsumer},
     stream::Stream,
 };
-use foreplan_bus::Receipt;
 use foreplan_core::{
     goal::RunSpec,
     id::RunId,
@@ -40,6 +39,7 @@ use self::keeper::{Owners, TICK};
 pub(crate) use self::lookout::tracker_of;
 use crate::{
     Answer, NatsBus, Refusal, Registry,
+    acks::Acks,
     bus::Inner as Bus,
     client::REPLY_TO,
     error::chain,
@@ -101,6 +101,7 @@ struct Shared {
     open: Stream,
     owned: Mutex<HashMap<u8, Owned>>,
     tasks: TaskTracker,
+    acks: Acks,
 }
 
 struct Owned {
@@ -124,6 +125,7 @@ impl Shards {
         let open = connection.js.get_stream(format!("KV_{}", connection.names.stream("OPEN"))).await;
         let commands = connection.stream("CMD").await?;
         let queues = queues::of(&commands)?;
+        let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             bus: Arc::clone(&bus.inner),
             desk,
@@ -132,7 +134,8 @@ impl Shards {
             queues,
             open: open.map_err(|e| crate::Error::server("a bucket is looked up", chain(&e)))?,
             owned: Mutex::default(),
-            tasks: TaskTracker::new(),
+            acks: Acks::start(connection.clone(), tasks.clone()),
+            tasks,
         });
         let leases = Leases::open(connection).await?;
         // A second tracker on the same bus has the same secret.
@@ -319,11 +322,11 @@ impl Shared {
                 self.submit(delivery, run, spec, by);
             }
             Message::Input { run, input: Input::Command(command) } => self.command(delivery, run, command),
-            Message::Reply { run, .. } | Message::Input { run, .. } => self.deliver(delivery, run, message),
+            Message::Reply { run, .. } | Message::Input { run, .. } => self.deliver(&delivery, run, message),
             Message::PermitRequest(ref ask) => {
                 let run = ask.run;
                 self.bus.remember(&message, delivery.headers.as_ref());
-                self.deliver(delivery, run, message);
+                self.deliver(&delivery, run, message);
             }
             Message::Plan(_)
             | Message::Replan(_)
@@ -353,18 +356,11 @@ impl Shared {
     }
 
     /// Hands a reply to its run, and acknowledges it once what follows is durable.
-    fn deliver(self: &Arc<Self>, delivery: Delivery, run: RunId, message: Message) {
-        let (receipt, mut settled) = Receipt::pair();
+    fn deliver(&self, delivery: &Delivery, run: RunId, message: Message) {
+        let receipt = self.acks.receipt(delivery);
         if let Err(error) = self.bus.local.hand(&Subject::Tracker(run), message, receipt) {
             tracing::debug!(%run, %error, "a reply waits for its tracker");
-            return;
         }
-        let connection = self.bus.connection.clone();
-        self.tasks.spawn(async move {
-            if settled.wait().await {
-                acknowledge_unconfirmed(&connection, &delivery).await;
-            }
-        });
     }
 
     async fn answer(self: Arc<Self>, delivery: Delivery, answer: impl Future<Output = Answer> + Send) {

@@ -94,8 +94,7 @@ impl Work {
     async fn attend(&self, delivery: &Delivery, mut settled: Settled, time_max: Duration) {
         let deadline = tokio::time::Instant::now() + time_max;
         let period = self.heartbeat.max(Duration::from_millis(100));
-        // The first beat of a plain interval is due at once, for which the runtime waits a millisecond.
-        let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        let mut beat = std::pin::pin!(tokio::time::sleep(period));
         loop {
             tokio::select! {
                 biased;
@@ -105,7 +104,8 @@ impl Work {
                     }
                     return;
                 }
-                _ = beats.tick() => {
+                () = &mut beat => {
+                    beat.as_mut().reset(tokio::time::Instant::now() + period);
                     if tokio::time::Instant::now() > deadline {
                         tracing::warn!(subject = %delivery.subject, "work took too long; it counts as lost");
                         return;
