@@ -61,6 +61,7 @@ bench:
     target/release/examples/orchestration --workload chain --mode nats
     target/release/examples/orchestration --workload many --mode nats --size 300 --rounds 25
     target/release/examples/orchestration --workload many --mode nats --size 300 --layers 30 --rounds 5
+    for layers in 4 30; do target/release/examples/orchestration --workload many --mode nats --size 300 --layers $layers --rounds 9 --executors 1 --threads 1; done
     target/release/examples/orchestration --workload many --mode nats --size 100 --rounds 3 --replicas 3 --sync always
     target/release/examples/orchestration --workload recovery --mode nats
     target/release/examples/orchestration --workload latency --mode nats --size 24 --rounds 3 --slots 4 --executors 4

@@ -82,6 +82,16 @@ async fn results_that_come_together_are_an_entry_each_and_one_write() {
 }
 
 #[tokio::test]
+async fn more_than_is_taken_at_once_is_taken_all_the_same() {
+    let mut f = with_two_in_hand().await;
+    let mut replies = vec![returned("a", 1, json!({"n": 5})); 300];
+    replies.push(returned("b", 1, json!({"n": 6})));
+    assert!(f.reply_together(replies).await.iter().all(|is_settled| *is_settled));
+    assert_eq!(*f.asked_for_step().await.input, json!({"x": 5, "y": 6}));
+    assert_eq!(f.journal.appended(), [1, 1], "the second was not among the first");
+}
+
+#[tokio::test]
 async fn what_is_adopted_and_what_begins_then_is_one_write() {
     let mut f = Fixture::new().await;
     f.planned(two_and_one()).await;

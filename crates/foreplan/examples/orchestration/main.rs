@@ -13,7 +13,7 @@
 //!   in hand);
 //! * `--mode`: `memory`, `sqlite-normal`, `sqlite-full`, `nats`: a real server, with the floor of the bare server
 //!   beside it; `--replicas 3`, `--sync always`, `--slots N` workers of an executor, `--executors N` of them in
-//!   processes of their own, compared with one;
+//!   processes of their own, with as many threads, compared with one;
 //! * `--size N`: steps of the chain, width of the fan, or number of runs;
 //! * `--rounds N`, `--threads N` (1: everything on one thread), `--dir PATH` for the store;
 //! * `--traces file`: each run's trace is exported meanwhile, to files beside the store;
