@@ -59,13 +59,12 @@ impl Connection {
         let found = of(&commands)?;
         let queues = wanted.unwrap_or(found);
         let is_otherwise = wanted.is_some() && pack::difference(&runs, queues).is_some();
-        if queues != found || is_otherwise {
-            self.check_unused().await?;
-        }
         if queues != found {
+            self.check_unused("the number of queues").await?;
             self.divide_anew(&commands, queues).await?;
         }
         if is_otherwise {
+            self.check_unused("the form of entries").await?;
             self.state(&runs, pack::stated(queues)).await?;
         }
         for queue in 0..queues.count() {
@@ -75,12 +74,12 @@ impl Connection {
     }
 
     /// Finds that no tracker shows a sign of life.
-    async fn check_unused(&self) -> Result<(), Error> {
+    async fn check_unused(&self, what: &'static str) -> Result<(), Error> {
         let trackers = self.trackers().await?;
         if trackers.is_empty() {
             return Ok(());
         }
-        Err(Error::InUse { what: "the number of queues", by: trackers })
+        Err(Error::InUse { what, by: trackers })
     }
 
     /// Changes how many queues there are, while no tracker has one. What waits in them is in the stream.
