@@ -2,7 +2,7 @@
 //! header. JSON as it is written here has no line breaks.
 //!
 //! Whether a deployment keeps them so stands with the stream `RUNS`. Where trackers of an earlier version may
-//! serve, which have a queue for each shard, it says nothing, and each entry is a message: they read no other.
+//! serve, which have a queue for each shard, it says that each entry is a message, or nothing: they read no other.
 
 use std::collections::HashMap;
 

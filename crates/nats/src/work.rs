@@ -94,6 +94,7 @@ impl Work {
     async fn attend(&self, delivery: &Delivery, mut settled: Settled, time_max: Duration) {
         let deadline = tokio::time::Instant::now() + time_max;
         let period = self.heartbeat.max(Duration::from_millis(100));
+        // Most work is done before the first: a timer on the stack is all that it costs.
         let mut beat = std::pin::pin!(tokio::time::sleep(period));
         loop {
             tokio::select! {
